@@ -1,0 +1,211 @@
+"""The public functions: the phases in order, nothing else."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from maxdrop.control import AccuracyControl, ControlOptions
+from maxdrop.data.plan import Candidate
+from maxdrop.dataset import Dataset
+from maxdrop.errors import TargetNotReachedError, ValidationError
+from maxdrop.options import (
+    AdvancedAccuracyRestorerParameters,
+    AdvancedQuantizationParameters,
+    DropType,
+    ModelType,
+    QuantizationMode,
+    QuantizationPreset,
+    TargetDevice,
+)
+from maxdrop.preparation import calibrate, make_planner, open_and_resolve
+from maxdrop.progress import ProgressReporter
+from maxdrop.resolve import QuantizeOptions, refuse_mode
+from maxdrop.result import AccuracyControlResult
+from maxdrop.scopes import IgnoredScope
+from maxdrop.search.criterion import Criterion, check_max_drop
+
+ValidationFunction = Any
+"""validate(compiled_model, items) -> float | (float, per-item values)."""
+
+
+def quantize(
+    model: Any,
+    calibration_dataset: Dataset,
+    *,
+    mode: QuantizationMode | None = None,
+    preset: QuantizationPreset | None = None,
+    target_device: TargetDevice = TargetDevice.ANY,
+    subset_size: int = 300,
+    fast_bias_correction: bool = True,
+    model_type: ModelType | None = None,
+    ignored_scope: IgnoredScope | None = None,
+    advanced_parameters: AdvancedQuantizationParameters | None = None,
+    placement: Literal["table", "all"] = "table",
+    progress: bool | None = None,
+) -> Any:
+    """Quantize a model to 8 bits.
+
+    Args:
+        model: `openvino.Model`, or path to an .xml or .onnx file; stays as it is.
+        calibration_dataset: typical inputs, no labels needed.
+        mode: FP8 modes; not supported.
+        preset: PERFORMANCE for symmetric activations, MIXED for asymmetric ones; None chooses by tensor.
+        target_device: what the model will run on.
+        subset_size: most batches to take from the dataset.
+        fast_bias_correction: must be True.
+        model_type: None looks at the model's structure.
+        ignored_scope: ops that stay float.
+        advanced_parameters: fine control.
+        placement: "table" quantizes the ops that become faster by it, "all" every op that can run in int8.
+        progress: True or False; None shows progress on a terminal.
+
+    Returns:
+        A new model of the same type.
+
+    Raises:
+        ValidationError: an argument is wrong, the dataset is empty, or a sample does not fit the model.
+        ParameterNotSupportedError: an argument is known but not honoured.
+        UnsupportedBackendError: the model is of an unknown kind.
+        UnsupportedModelError: the model is quantized already.
+    """
+    refuse_mode(mode)
+    options = QuantizeOptions(
+        preset, target_device, subset_size, fast_bias_correction, model_type, ignored_scope,
+        advanced_parameters, placement,
+    )  # fmt: skip
+    prepared = open_and_resolve(model, options)
+    statistics = calibrate(prepared, calibration_dataset, subset_size, ProgressReporter(progress))
+    planner = make_planner(prepared, statistics)
+    return prepared.backend.apply(prepared.model, planner(Candidate()), planner.arrays)
+
+
+def control_accuracy(
+    model: Any,
+    calibration_dataset: Dataset,
+    validation_dataset: Dataset,
+    validation_fn: ValidationFunction,
+    *,
+    max_drop: float = 0.01,
+    drop_type: DropType = DropType.ABSOLUTE,
+    higher_is_better: bool = True,
+    preset: QuantizationPreset | None = None,
+    target_device: TargetDevice = TargetDevice.ANY,
+    subset_size: int = 300,
+    fast_bias_correction: bool = True,
+    model_type: ModelType | None = None,
+    ignored_scope: IgnoredScope | None = None,
+    advanced_quantization_parameters: AdvancedQuantizationParameters | None = None,
+    advanced_accuracy_restorer_parameters: AdvancedAccuracyRestorerParameters | None = None,
+    placement: Literal["table", "all"] = "table",
+    compile_config: Mapping[str, Any] | None = None,
+    time_budget: float | None = None,
+    output_dir: str | Path | None = None,
+    strict: bool = False,
+    progress: bool | None = None,
+) -> AccuracyControlResult:
+    """Find the fastest 8-bit model whose metric falls by no more than `max_drop`.
+
+    Args:
+        model: `openvino.Model`, or path to an .xml or .onnx file; stays as it is.
+        calibration_dataset: typical inputs, no labels needed; must be iterable more than once.
+        validation_dataset: items for the validation function, passed to it as they are.
+        validation_fn: `validate(compiled_model, items)` returns the metric, or a tuple of the metric and one
+            value per item.
+        max_drop: largest allowed drop, compared without any tolerance.
+        drop_type: in units of the metric, or as a share of the float model's metric.
+        higher_is_better: False for errors and losses.
+        preset: see `quantize`.
+        target_device: see `quantize`.
+        subset_size: see `quantize`.
+        fast_bias_correction: see `quantize`.
+        model_type: see `quantize`.
+        ignored_scope: see `quantize`.
+        advanced_quantization_parameters: see `quantize`.
+        advanced_accuracy_restorer_parameters: fine control over the search.
+        placement: see `quantize`.
+        compile_config: what the model will be compiled with when it is used; candidates are scored with it.
+        time_budget: seconds after which no further candidate is started.
+        output_dir: folder for trace, plan and model; the same call with the same folder continues where an
+            earlier one was cut off.
+        strict: raise when nothing but the float model is within the limit.
+        progress: True or False; None shows progress on a terminal.
+
+    Returns:
+        The best model and how it was found. Whatever happens after the float model was scored, the best model
+        so far is returned.
+
+    Raises:
+        ValidationError: an argument is wrong, a dataset is empty, or a sample does not fit the model.
+        MetricError: the validation function returned no finite number.
+        TraceError: `output_dir` holds the trace of another search.
+        TargetNotReachedError: only with `strict`.
+        Exception: whatever the validation function raises, with its own traceback.
+    """
+    check_max_drop(max_drop)
+    options = QuantizeOptions(
+        preset, target_device, subset_size, fast_bias_correction, model_type, ignored_scope,
+        advanced_quantization_parameters, placement,
+    )  # fmt: skip
+    restorer = advanced_accuracy_restorer_parameters or AdvancedAccuracyRestorerParameters()
+    control = ControlOptions(
+        criterion=Criterion(max_drop=max_drop, drop_type=DropType(drop_type).value, higher_is_better=higher_is_better),
+        restorer=restorer,
+        compile_config=dict(compile_config or {}),
+        deadline=None if time_budget is None else time.monotonic() + _positive("time_budget", time_budget),
+        output_dir=None if output_dir is None else Path(output_dir),
+    )
+    run = AccuracyControl(open_and_resolve(model, options), options, control, ProgressReporter(progress))
+    result = run.run(calibration_dataset, validation_dataset, validation_fn)
+    if not result.reached:
+        message = f"no 8-bit model is within max_drop={max_drop}: {result.stop_reason}; returning the float model"
+        if strict:
+            raise TargetNotReachedError(message)
+        warnings.warn(message, stacklevel=2)
+    return result
+
+
+def quantize_with_accuracy_control(
+    model: Any,
+    calibration_dataset: Dataset,
+    validation_dataset: Dataset,
+    validation_fn: ValidationFunction,
+    *,
+    max_drop: float = 0.01,
+    drop_type: DropType = DropType.ABSOLUTE,
+    preset: QuantizationPreset | None = None,
+    target_device: TargetDevice = TargetDevice.ANY,
+    subset_size: int = 300,
+    fast_bias_correction: bool = True,
+    model_type: ModelType | None = None,
+    ignored_scope: IgnoredScope | None = None,
+    advanced_quantization_parameters: AdvancedQuantizationParameters | None = None,
+    advanced_accuracy_restorer_parameters: AdvancedAccuracyRestorerParameters | None = None,
+) -> Any:
+    """NNCF's signature for `control_accuracy(...).model`; see there for the arguments."""
+    return control_accuracy(
+        model,
+        calibration_dataset,
+        validation_dataset,
+        validation_fn,
+        max_drop=max_drop,
+        drop_type=drop_type,
+        preset=preset,
+        target_device=target_device,
+        subset_size=subset_size,
+        fast_bias_correction=fast_bias_correction,
+        model_type=model_type,
+        ignored_scope=ignored_scope,
+        advanced_quantization_parameters=advanced_quantization_parameters,
+        advanced_accuracy_restorer_parameters=advanced_accuracy_restorer_parameters,
+    ).model
+
+
+def _positive(name: str, value: float) -> float:
+    if not value > 0:
+        message = f"`{name}` must be > 0, but got {value}"
+        raise ValidationError(message)
+    return value

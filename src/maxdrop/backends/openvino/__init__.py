@@ -1,0 +1,1 @@
+"""OpenVINO models: the view, the surgery, and the runs."""

@@ -1,0 +1,116 @@
+"""The OpenVINO backend: one method for each thing that the core asks of a framework."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import openvino as ov
+
+from maxdrop.backends.openvino.apply import apply_plan
+from maxdrop.backends.openvino.executed import executed_in_int8
+from maxdrop.backends.openvino.graph import build_graph
+from maxdrop.backends.openvino.isa import saturates
+from maxdrop.backends.openvino.latency import median_latencies
+from maxdrop.backends.openvino.observe import observe
+from maxdrop.backends.openvino.switchable import OpenVINOSwitchable
+from maxdrop.data.graph import Graph
+from maxdrop.data.plan import Arrays, QuantizationPlan
+from maxdrop.data.protocols import Progress, Switchable
+from maxdrop.data.statistics import Request, Statistics
+from maxdrop.errors import PlanError, ValidationError
+from maxdrop.version import VERSION
+
+_DEVICES = {"ANY": "CPU", "CPU": "CPU", "CPU_SPR": "CPU", "GPU": "GPU", "NPU": "NPU"}
+
+
+class OpenVINOBackend:
+    """`openvino.Model` in, `openvino.Model` out.
+
+    Args:
+        target: row of the target table; models are compiled for its device where the machine has one, and
+            for the CPU otherwise.
+    """
+
+    def __init__(self, target: str = "ANY") -> None:
+        self._core = ov.Core()
+        wanted = _DEVICES[target]
+        self.device = wanted if wanted in self._core.available_devices else "CPU"
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions that decide what a model computes."""
+        return {"openvino": str(ov.get_version())}
+
+    def graph(self, model: ov.Model) -> Graph:
+        """A read-only view of `model`."""
+        return build_graph(model)
+
+    def observe(
+        self, model: ov.Model, requests: Sequence[Request], samples: Iterable[Any], progress: Progress
+    ) -> Statistics:
+        """Run `samples` once and return statistics of the requested values."""
+        tensors = observe(model, requests, samples, progress)
+        return Statistics(tensors, self.graph(model).fingerprint)
+
+    def apply(self, model: ov.Model, plan: QuantizationPlan, arrays: Arrays) -> ov.Model:
+        """A new model that follows `plan`; `model` stays as it is.
+
+        Raises:
+            PlanError: when the plan was made for another model.
+        """
+        fingerprint = self.graph(model).fingerprint
+        if plan.graph != fingerprint:
+            message = (
+                f"a plan fits only the float model it was made for ({plan.graph[:12]}), but got a model with "
+                f"fingerprint {fingerprint[:12]}; make the plan again for this model"
+            )
+            raise PlanError(message)
+        return apply_plan(model, plan, arrays, VERSION)
+
+    def compile(self, model: ov.Model, config: Mapping[str, Any]) -> ov.CompiledModel:
+        """The compiled model that the user's validation function receives."""
+        return self._core.compile_model(model, self.device, dict(config))
+
+    def switchable(self, model: ov.Model, plan: QuantizationPlan) -> Switchable:
+        """One compiled model in which each op of the plan can be switched between float and int8."""
+        return OpenVINOSwitchable(model, plan)
+
+    def executed(self, compiled: Any, plan: QuantizationPlan) -> dict[str, bool]:
+        """For each op of the plan, whether the runtime really executes it in integers."""
+        return executed_in_int8(compiled, [*plan.int8_ops, *plan.float_ops])
+
+    def latency(self, models: Sequence[ov.Model], config: Mapping[str, Any], sample: Any) -> list[float]:
+        """Median seconds of one inference of each model, measured in turns."""
+        return median_latencies([self.compile(model, config) for model in models], sample)
+
+    def default_reduced_range(self) -> Literal["all", "first", "none"]:
+        """Which weights need 7 of 8 bits on the target when the user does not say."""
+        return "all" if self.device == "CPU" and saturates() else "none"
+
+    def save(self, model: ov.Model, path: Path) -> None:
+        """Write `model` to `path` (.xml) and its constants beside it (.bin); a crash leaves no half file."""
+        folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=".saving-"))
+        try:
+            ov.serialize(model, folder / path.name)
+            weights = path.with_suffix(".bin")
+            os.replace(folder / weights.name, weights)
+            os.replace(folder / path.name, path)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def load(self, path: Path) -> ov.Model:
+        """Read a model.
+
+        Raises:
+            ValidationError: when OpenVINO cannot read the file.
+        """
+        try:
+            return self._core.read_model(path)
+        except RuntimeError as error:
+            message = f"{path} must be a model that OpenVINO reads (.xml, .onnx, ...), but: {error}"
+            raise ValidationError(message) from error

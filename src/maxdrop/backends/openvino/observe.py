@@ -1,0 +1,147 @@
+"""The calibration pass: reductions inside the graph, so that activations are not copied out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+from openvino import opset13 as opset
+
+from maxdrop.backends.openvino.feed import infer
+from maxdrop.backends.openvino.naming import Names
+from maxdrop.data.statistics import Request, TensorStatistics
+
+ROWS_PER_SAMPLE = 9
+MEMORY_CAP = 512 * 2**20
+_F32 = np.float32
+
+
+def observe(
+    model: ov.Model, requests: Sequence[Request], samples: Iterable[Any], progress: Callable[[int], None]
+) -> dict[str, TensorStatistics]:
+    """Run every sample once and reduce the requested values.
+
+    Values of unknown rank, and values that no sample reaches, are left out.
+
+    Args:
+        model: the float model; stays as it is.
+        requests: what to watch.
+        samples: inputs; see `feed.infer` for their forms.
+        progress: called after each sample with the number done.
+    """
+    watched = model.clone()
+    names = Names(watched)
+    known = [r for r in requests if not names.output(r.value).get_partial_shape().rank.is_dynamic]
+    outputs = len(watched.outputs)
+    for request in known:
+        reductions = _reductions(names.output(request.value), request.channel_axis)
+        watched.add_results([opset.result(reduced) for reduced in reductions])
+    config = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    runner = ov.Core().compile_model(watched, "CPU", config).create_infer_request()
+    collectors = [_Collector(r, MEMORY_CAP // max(len(known), 1)) for r in known]
+    for number, sample in enumerate(samples):
+        infer(runner, sample, number)
+        for i, collector in enumerate(collectors):
+            first = outputs + 4 * i
+            collector.add(*(runner.get_output_tensor(first + k).data for k in range(4)))
+        progress(number + 1)
+    return {c.request.value: c.result() for c in collectors if c.count}
+
+
+def _reductions(value: Any, channel_axis: int) -> list[Any]:
+    """Minimum, maximum and mean of each channel of each sample, and a few positions with all channels."""
+    shape = value.get_partial_shape()
+    rank = shape.rank.get_length()
+    channel = channel_axis % rank
+    if value.get_element_type() != ov.Type.f32:
+        value = opset.convert(value, "f32").output(0)
+    batch = [0] if rank > 1 and channel != 0 else []
+    rest = [axis for axis in range(rank) if axis != channel and axis not in batch]
+    if not rest:
+        return [value] * 4
+    axes = opset.constant(np.array(rest, np.int64))
+    reduced = [op(value, axes, False) for op in (opset.reduce_min, opset.reduce_max, opset.reduce_mean)]
+    order = opset.constant(np.array([*batch, *rest, channel], np.int64))
+    rows = opset.transpose(_every_nth(value, shape, rest), order)
+    return [node.output(0) for node in (*reduced, rows)]
+
+
+def _every_nth(value: Any, shape: Any, axes: list[int]) -> Any:
+    """A grid of positions: about ROWS_PER_SAMPLE of them for known sizes."""
+    if not axes:
+        return value
+    per_axis = max(1, round(ROWS_PER_SAMPLE ** (1 / len(axes))))
+    steps, starts = [], []
+    for axis in axes:
+        size = None if shape[axis].is_dynamic else shape[axis].get_length()
+        step = max(1, -(-size // per_axis)) if size is not None else 5
+        steps.append(step)
+        starts.append(step // 2 if size is not None else 0)
+    ends = np.full(len(axes), np.iinfo(np.int64).max, np.int64)
+    i64 = [opset.constant(np.asarray(x, np.int64)) for x in (starts, ends, steps, axes)]
+    return opset.slice(value, i64[0], i64[1], i64[2], i64[3]).output(0)
+
+
+class _Collector:
+    """Aggregates one value over the samples; holds at most `cap` bytes of rows."""
+
+    def __init__(self, request: Request, cap: int) -> None:
+        self.request = request
+        self.count = 0
+        self._cap = cap
+        self._low: list[NDArray[Any]] = []
+        self._high: list[NDArray[Any]] = []
+        self._sum: NDArray[np.float64] | None = None
+        self._channel_low: NDArray[Any] | None = None
+        self._channel_high: NDArray[Any] | None = None
+        self._rows: list[NDArray[Any]] = []
+        self._row_sample: list[int] = []
+        self._stride = 1
+
+    def add(self, low: Any, high: Any, mean: Any, rows: Any) -> None:
+        """Take the reductions of one inference, which may hold several samples."""
+        channels = low.shape[-1] if low.ndim else 1
+        low, high, mean = (np.reshape(x, (-1, channels)) for x in (low, high, mean))
+        if low.size == 0:
+            return
+        batch = len(low)
+        self._low.append(low.min(axis=1).copy())
+        self._high.append(high.max(axis=1).copy())
+        total = mean.sum(axis=0, dtype=np.float64)
+        self._sum = total if self._sum is None else self._sum + total
+        lowest, highest = low.min(axis=0), high.max(axis=0)
+        self._channel_low = lowest if self._channel_low is None else np.minimum(self._channel_low, lowest)
+        self._channel_high = highest if self._channel_high is None else np.maximum(self._channel_high, highest)
+        for part in np.reshape(rows, (batch, -1, channels)):
+            self._keep(part)
+
+    def _keep(self, part: NDArray[Any]) -> None:
+        """Keep a sample's rows if its turn; once the cap is reached, keep half as many samples."""
+        if self.count % self._stride == 0:
+            if len(part) > 2 * ROWS_PER_SAMPLE:
+                part = part[:: -(-len(part) // ROWS_PER_SAMPLE)]
+            self._rows.append(part.astype(_F32))
+            self._row_sample.append(self.count)
+            if sum(r.nbytes for r in self._rows) > self._cap and len(self._rows) > 2:
+                self._stride *= 2
+                kept = [i for i, n in enumerate(self._row_sample) if n % self._stride == 0]
+                self._rows = [self._rows[i] for i in kept]
+                self._row_sample = [self._row_sample[i] for i in kept]
+        self.count += 1
+
+    def result(self) -> TensorStatistics:
+        """Statistics over all samples."""
+        sizes = [len(r) for r in self._rows]
+        total = self._sum if self._sum is not None else np.zeros(0)
+        return TensorStatistics(
+            np.concatenate(self._low).astype(_F32),
+            np.concatenate(self._high).astype(_F32),
+            np.asarray(self._channel_low, _F32),
+            np.asarray(self._channel_high, _F32),
+            (total / self.count).astype(_F32),
+            np.concatenate(self._rows),
+            np.repeat(np.asarray(self._row_sample, np.int32), sizes),
+        )

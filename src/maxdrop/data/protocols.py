@@ -1,0 +1,80 @@
+"""The interfaces through which the core meets frameworks and range estimators.
+
+Protocols instead of base classes: a plug-in needs no import from here, and a test can pass a small fake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar
+
+from numpy.typing import NDArray
+
+from maxdrop.data.graph import Graph
+from maxdrop.data.plan import Arrays, QuantizationPlan
+from maxdrop.data.spec import QuantizerSpec
+from maxdrop.data.statistics import Request, Statistics, TensorStatistics
+
+ModelT = TypeVar("ModelT")
+
+Progress = Callable[[int], None]
+"""Called with the number of items that are done."""
+
+
+class Switchable(Protocol):
+    """The float model with a switch in front of every int8 op."""
+
+    @property
+    def ops(self) -> Sequence[str]:
+        """The ops that have a switch, in topological order."""
+
+    def run(self, sample: Any, on: Iterable[str]) -> list[NDArray[Any]]:
+        """Outputs for one sample with the activations of the ops in `on` quantized, all others float."""
+
+
+class Backend(Protocol[ModelT]):
+    """All that the core asks of a framework."""
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions that decide what a model computes."""
+
+    def graph(self, model: ModelT) -> Graph:
+        """A read-only view of `model`."""
+
+    def observe(
+        self, model: ModelT, requests: Sequence[Request], samples: Iterable[Any], progress: Progress
+    ) -> Statistics:
+        """Run `samples` once and return statistics of the requested values."""
+
+    def apply(self, model: ModelT, plan: QuantizationPlan, arrays: Arrays) -> ModelT:
+        """A new model that follows `plan`; `model` stays as it is."""
+
+    def compile(self, model: ModelT, config: Mapping[str, Any]) -> Any:
+        """The runnable object that the user's validation function receives."""
+
+    def switchable(self, model: ModelT, plan: QuantizationPlan) -> Switchable:
+        """One compiled model in which each op of the plan can be switched between float and int8."""
+
+    def save(self, model: ModelT, path: Path) -> None:
+        """Write `model` to `path`, atomically."""
+
+    def load(self, path: Path) -> ModelT:
+        """Read a model."""
+
+    def latency(self, models: Sequence[ModelT], config: Mapping[str, Any], sample: Any) -> list[float]:
+        """Median seconds of one inference of each model, measured in turns."""
+
+    def default_reduced_range(self) -> Literal["all", "first", "none"]:
+        """Which weights need 7 of 8 bits on the target when the user does not say."""
+
+    def executed(self, compiled: Any, plan: QuantizationPlan) -> dict[str, bool]:
+        """For each op of the plan, whether the runtime really executes it in integers."""
+
+
+class RangeEstimator(Protocol):
+    """Statistics of one tensor to the two ends of its range."""
+
+    def __call__(self, statistics: TensorStatistics, spec: QuantizerSpec) -> tuple[float, float]:
+        """The range (minimum, maximum) that a per-tensor quantizer should represent."""

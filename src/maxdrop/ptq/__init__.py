@@ -1,0 +1,1 @@
+"""Layer 1: pure functions from graph, policy and statistics to a plan."""

@@ -1,0 +1,226 @@
+"""`make_plan`: graph, policy, statistics and candidate to a plan. Pure, and it runs no inference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maxdrop.data.graph import Graph, Node
+from maxdrop.data.plan import Arrays, BiasShift, Candidate, QuantizationPlan, Quantizer, UseRef
+from maxdrop.data.spec import Policy, Precision, QuantizerSpec, QuantParams
+from maxdrop.data.statistics import Statistics, TensorStatistics, merge_ranges
+from maxdrop.errors import InternalError, ValidationError
+from maxdrop.ptq.bias_correction import bias_shift, quantized_channel_mean
+from maxdrop.ptq.numerics import fake_quantize, params_from_range
+from maxdrop.ptq.payoff import choose_int8, is_first_layer, target_row
+from maxdrop.ptq.placement import Slot, place
+from maxdrop.ptq.ranges import get_estimator
+from maxdrop.ptq.weights import weight_params, weight_spec
+
+T = TypeVar("T")
+
+SHARE_RATIO = 4.0
+"""Branches of a Concat share parameters when their ranges differ by less than this factor."""
+
+REVERTED = "accuracy control: int8 here costs more of the metric than the limit allows"
+WEIGHTS_ONLY = "accuracy control: int8 weights, float activations"
+
+
+class Planner:
+    """Everything that stays the same from candidate to candidate, with a memory of what was computed.
+
+    Args:
+        graph: the float model.
+        policy: the resolved wishes.
+        statistics: of every value in `calibration_requests(graph)`.
+    """
+
+    def __init__(self, graph: Graph, policy: Policy, statistics: Statistics) -> None:
+        self.graph = graph
+        self.policy = policy
+        self.statistics = statistics
+        self.arrays = Arrays()
+        chosen, self._reasons = choose_int8(graph, policy)
+        self.int8_ops = [op for op in chosen if self._is_measured(op)]
+        self._memo: dict[object, Any] = {}
+
+    def __call__(self, candidate: Candidate) -> QuantizationPlan:
+        """The plan for `candidate`; equal candidates give equal plans.
+
+        Raises:
+            ValidationError: when the candidate names an op that would not be int8 anyway.
+        """
+        unknown = sorted(candidate.precisions.keys() - set(self.int8_ops))
+        if unknown:
+            message = f"a candidate may name only ops that are int8 by default, but names {unknown}"
+            raise ValidationError(message)
+        precision = {op: candidate.precisions.get(op, Precision.INT8) for op in self.int8_ops}
+        int8 = [op for op in self.int8_ops if precision[op] is Precision.INT8]
+        slots = place(self.graph, int8, self._may_share, self._per_channel)
+        activations = [q for group in _by_group(slots) for q in self._activation_quantizers(group)]
+        stored = [op for op in self.int8_ops if precision[op] is not Precision.FLOAT]
+        weights = [q for op in stored for q in self._weight_quantizer(op)]
+        reasons = dict(self._reasons)
+        reasons.update({op: REVERTED for op in self.int8_ops if precision[op] is Precision.FLOAT})
+        reasons.update({op: WEIGHTS_ONLY for op in self.int8_ops if precision[op] is Precision.INT8_WEIGHTS})
+        return QuantizationPlan(
+            graph=self.graph.fingerprint,
+            policy=self.policy,
+            candidate=candidate.with_precision({}),
+            quantizers=tuple(activations + weights),
+            edits=tuple(self._bias_shifts(int8, activations)),
+            int8_ops=tuple(int8),
+            float_ops={node.name: reasons[node.name] for node in self.graph if node.name in reasons},
+        )
+
+    def _is_measured(self, op: str) -> bool:
+        """Whether finite statistics exist for every data input; otherwise notes why the op stays float."""
+        node = self.graph.node(op)
+        for value in _data_inputs(node):
+            if value not in self.statistics:
+                self._reasons[op] = f"no calibration sample reached its input {value}"
+            elif not self.statistics[value].is_finite:
+                self._reasons[op] = f"its input {value} held NaN or infinity during calibration"
+            else:
+                continue
+            return False
+        return True
+
+    def _remember(self, key: object, make: Callable[[], T]) -> T:
+        if key not in self._memo:
+            self._memo[key] = make()
+        found: T = self._memo[key]
+        return found
+
+    def _may_share(self, values: Sequence[str]) -> bool:
+        known = [self.statistics[v] for v in values if v in self.statistics]
+        reach = [max(abs(float(s.sample_min.min())), abs(float(s.sample_max.max()))) for s in known]
+        return len(known) == len(values) and max(reach) < SHARE_RATIO * max(min(reach), 1e-30)
+
+    def _per_channel(self, node: Node) -> bool:
+        row = target_row(node, self.policy)
+        return bool(row and row.per_channel_activations and self.policy.activations.per_channel)
+
+    def _activation_quantizers(self, slots: list[Slot]) -> list[Quantizer]:
+        measured = tuple(sorted({value for slot in slots for value in slot.measured}))
+        serves = [self.graph.node(use.node) for slot in slots for use in slot.serves]
+        spec = self._activation_spec(slots[0], serves, measured)
+        params = self._remember((measured, spec), lambda: self._activation_params(measured, spec))
+        return [
+            Quantizer(
+                id=slot.value if not slot.per_channel else slot.group,
+                value=slot.value,
+                uses=slot.uses,
+                serves=slot.serves,
+                constant=False,
+                spec=spec,
+                params=params,
+                group=slot.group,
+            )
+            for slot in slots
+        ]
+
+    def _activation_spec(self, slot: Slot, serves: list[Node], measured: tuple[str, ...]) -> QuantizerSpec:
+        wishes = self.policy.activations
+        rows = [target_row(node, self.policy) for node in serves]
+        legal = all(row is not None and "asymmetric" in row.legal for row in rows)
+        symmetric = not legal if wishes.symmetric is None else wishes.symmetric or not legal
+        lowest = min(float(self.statistics[v].sample_min.min()) for v in measured)
+        signed = lowest < 0.0 if wishes.signed is None else wishes.signed
+        contraction = serves[0].contraction
+        axes = (contraction.channel_axes[0],) if slot.per_channel and contraction else ()
+        if not signed:
+            return QuantizerSpec(dtype="uint8", axes=axes)
+        if symmetric:
+            return QuantizerSpec(dtype="int8", axes=axes, narrow_range=wishes.narrow_range)
+        return QuantizerSpec(dtype="uint8", symmetric=False, axes=axes)
+
+    def _activation_params(self, measured: tuple[str, ...], spec: QuantizerSpec) -> QuantParams:
+        merged = merge_ranges(self.statistics[value] for value in measured)
+        if spec.axes:
+            return params_from_range(merged.channel_min, merged.channel_max, spec)
+        return params_from_range(*get_estimator(self.policy.activations.estimator)(merged, spec), spec)
+
+    def _weight_quantizer(self, op: str) -> list[Quantizer]:
+        node = self.graph.node(op)
+        if node.contraction is None or node.contraction.weight_input is None:
+            return []
+        index = node.contraction.weight_input
+        value = node.inputs[index]
+        reduced = self.policy.reduced_range == "all" or (
+            self.policy.reduced_range == "first" and is_first_layer(self.graph, node)
+        )
+        spec = weight_spec(node, self.policy.weights, reduced)
+        params = self._remember(("weight", value, spec), lambda: weight_params(self.graph.constant(value), spec))
+        use = UseRef(node=op, index=index)
+        return [
+            Quantizer(
+                id=f"{op}:{index}",
+                value=value,
+                uses=(use,),
+                serves=(use,),
+                constant=True,
+                spec=spec,
+                params=params,
+                group=f"{op}:{index}",
+            )
+        ]
+
+    def _bias_shifts(self, int8: list[str], activations: list[Quantizer]) -> list[BiasShift]:
+        if not self.policy.bias_correction:
+            return []
+        by_op = {use.node: q for q in activations for use in q.serves}
+        shifts = (self._bias_shift(op, by_op[op]) for op in int8)
+        return [shift for shift in shifts if shift is not None]
+
+    def _bias_shift(self, op: str, activation: Quantizer) -> BiasShift | None:
+        key = ("shift", op, activation.spec, activation.params)
+        return self._remember(key, lambda: self._make_bias_shift(op, activation))
+
+    def _make_bias_shift(self, op: str, activation: Quantizer) -> BiasShift | None:
+        node = self.graph.node(op)
+        contraction = node.contraction
+        statistics = self.statistics[_data_inputs(node)[0]]
+        quantizers = self._weight_quantizer(op)
+        if contraction is None or not quantizers:
+            return None
+        weight = self.graph.constant(quantizers[0].value)
+        if not _channels_match(weight, contraction, statistics):
+            return None
+        quantized = fake_quantize(weight, quantizers[0].params, quantizers[0].spec)
+        after = quantized_channel_mean(statistics, activation.spec, activation.params)
+        shift = bias_shift(weight, quantized, contraction, statistics.channel_mean, after)
+        if not np.isfinite(shift).all() or not shift.any():
+            return None
+        return BiasShift(op=op, shift=self.arrays.put(shift), reason="mean quantization error of the output")
+
+
+def make_plan(
+    graph: Graph, policy: Policy, statistics: Statistics, candidate: Candidate
+) -> tuple[QuantizationPlan, Arrays]:
+    """The plan for one candidate, and the arrays that it names."""
+    planner = Planner(graph, policy, statistics)
+    plan = planner(candidate)
+    return plan, planner.arrays
+
+
+def _data_inputs(node: Node) -> list[str]:
+    if node.contraction is None:
+        message = f"{node.name} is no convolution or matrix product"
+        raise InternalError(message)
+    return [node.inputs[index] for index in node.contraction.activation_inputs]
+
+
+def _by_group(slots: list[Slot]) -> list[list[Slot]]:
+    groups: dict[str, list[Slot]] = {}
+    for slot in slots:
+        groups.setdefault(slot.group, []).append(slot)
+    return list(groups.values())
+
+
+def _channels_match(weight: NDArray[Any], contraction: Any, statistics: TensorStatistics) -> bool:
+    channels = weight.shape[contraction.weight_channel_axis] * contraction.groups
+    return bool(statistics.channel_mean.size == channels)

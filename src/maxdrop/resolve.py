@@ -1,0 +1,237 @@
+"""The user's options to a `Policy`; what is not honoured is refused by name, nothing is silently ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import Any, Literal
+
+from maxdrop.data.graph import Graph
+from maxdrop.data.spec import (
+    ActivationPolicy,
+    AggregatorKind,
+    BoundSpec,
+    EstimatorSpec,
+    Policy,
+    StatisticKind,
+    WeightPolicy,
+)
+from maxdrop.errors import ParameterNotSupportedError, ValidationError
+from maxdrop.options import (
+    AdvancedBiasCorrectionParameters,
+    AdvancedQuantizationParameters,
+    AggregatorType,
+    ModelType,
+    OverflowFix,
+    QuantizationParameters,
+    QuantizationPreset,
+    QuantizationScheme,
+    QuantizerPropagationRule,
+    RangeEstimatorParameters,
+    StatisticsCollectorParameters,
+    StatisticsType,
+    TargetDevice,
+)
+from maxdrop.ptq.fusing import is_transformer
+from maxdrop.scopes import IgnoredScope, match_scope
+
+ReducedRange = Literal["all", "first", "none"]
+
+
+@dataclass(frozen=True)
+class QuantizeOptions:
+    """The parameters that `quantize` and `quantize_with_accuracy_control` have in common."""
+
+    preset: QuantizationPreset | None = None
+    target_device: TargetDevice = TargetDevice.ANY
+    subset_size: int = 300
+    fast_bias_correction: bool = True
+    model_type: ModelType | None = None
+    ignored_scope: IgnoredScope | None = None
+    advanced: AdvancedQuantizationParameters | None = None
+    placement: Literal["table", "all"] = "table"
+
+
+def resolve_policy(graph: Graph, options: QuantizeOptions, default_range: ReducedRange) -> Policy:
+    """Turn options into a policy for `graph`.
+
+    Args:
+        graph: the float model; says whether it is a transformer and what the ignored scope matches.
+        options: as the user gave them; not changed.
+        default_range: which weights need 7 bits on the target when `overflow_fix` does not say.
+
+    Raises:
+        ValidationError: when a value breaks a rule.
+        ParameterNotSupportedError: when a value is known but not honoured.
+    """
+    advanced = options.advanced or AdvancedQuantizationParameters()
+    check_options(options, advanced)
+    fix = advanced.overflow_fix
+    ranges: dict[OverflowFix, ReducedRange] = {
+        OverflowFix.ENABLE: "all",
+        OverflowFix.FIRST_LAYER: "first",
+        OverflowFix.DISABLE: "none",
+    }
+    bias = advanced.bias_correction_params
+    return Policy(
+        target=TargetDevice(options.target_device).value,
+        placement=options.placement,
+        transformer=options.model_type is not None or is_transformer(graph),
+        reduced_range=default_range if fix is None else ranges[OverflowFix(fix)],
+        activations=_activations(options.preset, advanced),
+        weights=_weights(advanced),
+        ignored=match_scope(graph, options.ignored_scope),
+        bias_correction=not advanced.disable_bias_correction,
+        bias_correction_threshold=bias.threshold,
+    )
+
+
+def refuse_mode(mode: object) -> None:
+    """FP8 modes are known but not available."""
+    if mode is not None:
+        _refuse(f"mode={mode}", "leave it at None for int8")
+
+
+def check_options(options: QuantizeOptions, advanced: AdvancedQuantizationParameters) -> None:
+    """Refuse what is wrong or not honoured, before any work starts."""
+    if options.subset_size < 1:
+        message = f"`subset_size` must be >= 1, but got {options.subset_size}"
+        raise ValidationError(message)
+    _member(TargetDevice, options.target_device, "target_device")
+    if options.preset is not None:
+        _member(QuantizationPreset, options.preset, "preset")
+    if options.model_type is not None:
+        _member(ModelType, options.model_type, "model_type")
+    if options.placement not in ("table", "all"):
+        message = f"`placement` must be 'table' or 'all', but got {options.placement!r}"
+        raise ValidationError(message)
+    if not options.fast_bias_correction:
+        _refuse("fast_bias_correction=False", "the sequential kind is not available; leave it at True")
+    _check_advanced(advanced)
+
+
+def _check_advanced(advanced: AdvancedQuantizationParameters) -> None:
+    refusals = {
+        "quantize_outputs=True": advanced.quantize_outputs,
+        "inplace_statistics=False": not advanced.inplace_statistics,
+        "disable_channel_alignment=False": not advanced.disable_channel_alignment,
+        "batchwise_statistics=False": advanced.batchwise_statistics is False,
+        f"quantizer_propagation_rule={advanced.quantizer_propagation_rule}": (
+            advanced.quantizer_propagation_rule != QuantizerPropagationRule.MERGE_ALL_IN_ONE
+        ),
+        f"smooth_quant_alpha={advanced.smooth_quant_alpha}": (advanced.smooth_quant_alpha or -1) >= 0,
+    }
+    for name, refused in refusals.items():
+        if refused:
+            _refuse(name, "leave it at its default")
+    alphas = advanced.smooth_quant_alphas
+    if (alphas.convolution, alphas.matmul) not in {(-1, 0.95), (-1, -1)}:
+        _refuse("smooth_quant_alphas", "leave it at its default, or switch it off with matmul=-1")
+    _check_bias_correction(advanced.bias_correction_params)
+    for key, value in advanced.backend_params.items():
+        if (key, value) != ("compress_weights", True):
+            _refuse(f"backend_params[{key!r}]={value!r}", "remove it")
+
+
+def _check_bias_correction(params: AdvancedBiasCorrectionParameters) -> None:
+    if params.threshold is not None and params.threshold < 0:
+        message = f"`bias_correction_params.threshold` must be >= 0, but got {params.threshold}"
+        raise ValidationError(message)
+
+
+def _refuse(name: str, advice: str) -> None:
+    message = f"{name} is not supported by this version; {advice}"
+    raise ParameterNotSupportedError(message)
+
+
+def _member(kind: Any, value: Any, name: str) -> None:
+    try:
+        kind(value)
+    except ValueError as error:
+        message = f"`{name}` must be one of {[str(m.value) for m in kind]}, but got {value!r}"
+        raise ValidationError(message) from error
+
+
+def _activations(preset: QuantizationPreset | None, advanced: AdvancedQuantizationParameters) -> ActivationPolicy:
+    wishes = _integer_params(advanced.activations_quantization_params, "activations_quantization_params")
+    symmetric = None if preset is None else QuantizationPreset(preset) is QuantizationPreset.PERFORMANCE
+    if wishes.mode is not None:
+        symmetric = QuantizationScheme(wishes.mode) is QuantizationScheme.SYMMETRIC
+    return ActivationPolicy(
+        symmetric=symmetric,
+        signed=wishes.signedness_to_force,
+        per_channel=wishes.per_channel,
+        narrow_range=bool(wishes.narrow_range),
+        estimator=_estimator(advanced.activations_range_estimator_params, "auto"),
+    )
+
+
+def _weights(advanced: AdvancedQuantizationParameters) -> WeightPolicy:
+    wishes = _integer_params(advanced.weights_quantization_params, "weights_quantization_params")
+    if wishes.mode is not None and QuantizationScheme(wishes.mode) is QuantizationScheme.ASYMMETRIC:
+        _refuse("weights_quantization_params.mode=asymmetric", "the int8 kernels take symmetric weights only")
+    if wishes.signedness_to_force is False:
+        _refuse("weights_quantization_params.signedness_to_force=False", "weights are stored as int8")
+    return WeightPolicy(
+        per_channel=wishes.per_channel is not False,
+        narrow_range=wishes.narrow_range is not False,
+        estimator=_estimator(advanced.weights_range_estimator_params, "minmax"),
+    )
+
+
+def _integer_params(params: Any, name: str) -> QuantizationParameters:
+    if params is None:
+        return QuantizationParameters()
+    if not isinstance(params, QuantizationParameters):
+        _refuse(f"{name}={type(params).__name__}", "FP8 is not available; pass QuantizationParameters")
+    if params.num_bits not in (None, 8):
+        _refuse(f"{name}.num_bits={params.num_bits}", "only 8 bits are")
+    found: QuantizationParameters = params
+    return found
+
+
+def _estimator(params: RangeEstimatorParameters, default: str) -> EstimatorSpec:
+    """The user's fields over the defaults, field by field; untouched fields everywhere mean `default`."""
+    if params == RangeEstimatorParameters():
+        return EstimatorSpec(name=default)
+    kinds = [end.statistics_type for end in (params.min, params.max)]
+    aggregators = [end.aggregator_type for end in (params.min, params.max)]
+    if AggregatorType.HISTOGRAM in aggregators or StatisticsType.RAW in kinds:
+        if set(aggregators) != {AggregatorType.HISTOGRAM} or set(kinds) != {StatisticsType.RAW}:
+            _refuse("a partial HISTOGRAM range estimator", "use RangeEstimatorParametersSet.HISTOGRAM whole")
+        return EstimatorSpec(name="mse")
+    minmax = default == "minmax"
+    ends = {
+        "lower": _bound(params.min, StatisticKind.MIN, AggregatorKind.MIN if minmax else AggregatorKind.MEAN),
+        "upper": _bound(params.max, StatisticKind.MAX, AggregatorKind.MAX if minmax else AggregatorKind.MEAN),
+    }
+    return EstimatorSpec(name="bounds", **ends)
+
+
+def _bound(end: StatisticsCollectorParameters, statistic: StatisticKind, aggregator: AggregatorKind) -> BoundSpec:
+    return BoundSpec(
+        statistic=StatisticKind(end.statistics_type.value) if end.statistics_type else statistic,
+        aggregator=AggregatorKind(end.aggregator_type.value) if end.aggregator_type else aggregator,
+        clipping_value=end.clipping_value,
+        outlier_prob=end.quantile_outlier_prob,
+    )
+
+
+def as_json(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as plain JSON, for headers that decide whether a search can be continued."""
+    return {key: _plain(value) for key, value in options.items()}
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "__dataclass_fields__"):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, Enum):
+        return value.value
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return repr(value)

@@ -1,0 +1,79 @@
+"""What accuracy control returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from maxdrop.data.plan import Arrays, QuantizationPlan, save_plan
+from maxdrop.data.protocols import Backend
+from maxdrop.data.trace import Trace
+
+
+@dataclass(frozen=True)
+class AccuracyControlResult:
+    """The fastest model within the limit, and how it was found.
+
+    Attributes:
+        model: same type as the input; exported, re-read and scored by the validation function.
+        reached: False when the float model is all that passes.
+        stop_reason: why the search ended.
+        metric: of `model`, as the validation function returned it.
+        float_metric: of the float model.
+        drop: in the terms of `drop_type`; positive is worse.
+        int8_drop: drop of the fully quantized model, None when it was not scored.
+        float_seconds: median latency of one sample on the float model, with the user's compile configuration.
+        seconds: the same of `model`.
+        plan: what was quantized, and how.
+        trace: every candidate that was tried.
+    """
+
+    model: Any
+    reached: bool
+    stop_reason: str
+    metric: float
+    float_metric: float
+    drop: float
+    int8_drop: float | None
+    float_seconds: float
+    seconds: float
+    plan: QuantizationPlan
+    arrays: Arrays
+    trace: Trace
+    backend: Backend[Any]
+
+    @property
+    def speedup(self) -> float:
+        """Latency of the float model over that of the result."""
+        return self.float_seconds / self.seconds if self.seconds else 1.0
+
+    @property
+    def reverted(self) -> list[str]:
+        """Ops that accuracy control keeps in float, in topological order."""
+        return [op for op in self.plan.float_ops if op in self.plan.candidate.precisions]
+
+    def summary(self) -> str:
+        """A few lines for people."""
+        scored = sum(trial.state == "complete" for trial in self.trace.trials)
+        verdict = "within the limit" if self.reached else "NOT REACHED, this is the float model"
+        lines = [
+            f"metric      {self.metric:.6g} (float {self.float_metric:.6g}), drop {self.drop:.6g}: {verdict}",
+            f"latency     {self.seconds * 1e3:.3f} ms (float {self.float_seconds * 1e3:.3f} ms), "
+            f"{self.speedup:.2f}x as fast",
+            f"int8        {len(self.plan.int8_ops)} ops; float {len(self.plan.float_ops)}, "
+            f"{len(self.reverted)} of them for accuracy",
+            f"validations {scored}; {self.stop_reason}",
+        ]
+        lines += [f"  float: {op}" for op in self.reverted]
+        return "\n".join(lines)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write model, plan and trace to `folder`, and return the model's path."""
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        path = target / "model.xml"
+        self.backend.save(self.model, path)
+        save_plan(self.plan, self.arrays, target / "plan.json")
+        self.trace.copy_to(target / "trace.jsonl")
+        return path

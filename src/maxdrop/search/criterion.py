@@ -1,0 +1,90 @@
+"""The limit: what counts as a drop, and which drops pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from maxdrop.data.schema import Frozen
+from maxdrop.errors import MetricError, ValidationError
+
+
+class Criterion(Frozen):
+    """How much of the metric may be lost.
+
+    Attributes:
+        max_drop: largest allowed drop; compared without any tolerance.
+        drop_type: whether the drop is counted in units of the metric or as a share of the float metric.
+        higher_is_better: False for errors and losses.
+    """
+
+    max_drop: float
+    drop_type: Literal["absolute", "relative"] = "absolute"
+    higher_is_better: bool = True
+
+    def drop(self, metric: float, float_metric: float) -> float:
+        """The drop of `metric` against the float model's; positive is worse.
+
+        Raises:
+            ValidationError: for a relative drop from a float metric of zero.
+        """
+        lost = float_metric - metric if self.higher_is_better else metric - float_metric
+        if self.drop_type == "absolute":
+            return lost
+        if float_metric == 0.0:
+            message = (
+                "a relative drop needs a float metric other than 0, but the float model scored 0; "
+                "use drop_type=DropType.ABSOLUTE"
+            )
+            raise ValidationError(message)
+        return lost / abs(float_metric)
+
+    def passes(self, drop: float) -> bool:
+        """Whether the drop is within the limit."""
+        return drop <= self.max_drop
+
+
+def check_max_drop(max_drop: float) -> None:
+    """Refuse limits that no model or every model would meet."""
+    if not isinstance(max_drop, (int, float)) or not math.isfinite(max_drop) or max_drop < 0:
+        message = f"`max_drop` must be a finite number >= 0, but got {max_drop!r}"
+        raise ValidationError(message)
+
+
+def read_metric(returned: Any) -> tuple[float, tuple[float, ...] | None]:
+    """What a validation function returned, as a metric and per-item values.
+
+    Accepts a number, `(number, None)`, `(number, one number per item)` and `(number, outputs per item)`; outputs
+    carry no values and are dropped.
+
+    Raises:
+        MetricError: when it is none of these, or not finite.
+    """
+    metric, per_item = returned if isinstance(returned, tuple) and len(returned) == 2 else (returned, None)
+    try:
+        number = float(metric)
+    except (TypeError, ValueError) as error:
+        message = (
+            "the validation function must return a number, or a tuple of a number and one value per item, "
+            f"but returned {type(returned).__name__}: {returned!r:.200}"
+        )
+        raise MetricError(message) from error
+    if not math.isfinite(number):
+        message = (
+            f"the metric must be finite, but the validation function returned {number}; "
+            "check the model's outputs and the function on the float model"
+        )
+        raise MetricError(message)
+    return number, _values(per_item)
+
+
+def _values(per_item: Any) -> tuple[float, ...] | None:
+    if per_item is None:
+        return None
+    if not isinstance(per_item, Sequence) and not hasattr(per_item, "__len__"):
+        message = f"per-item values must be a list, but got {type(per_item).__name__}"
+        raise MetricError(message)
+    if any(hasattr(x, "__len__") for x in per_item):
+        return None
+    return tuple(float(x) for x in per_item)

@@ -1,0 +1,58 @@
+"""What a strategy may choose from, and how it asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
+
+from maxdrop.data.plan import Candidate
+from maxdrop.data.spec import Precision
+from maxdrop.data.trace import Role, Trial
+from maxdrop.search.criterion import Criterion
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """The ops that can be reverted, and what is known about each.
+
+    Attributes:
+        ops: names in topological order.
+        sensitivity: share of the output error that an op causes when it alone is quantized.
+        gain: share of the model's time that int8 saves on it.
+        reverted: what a reverted op becomes.
+        int8_drop: drop of the fully quantized model.
+    """
+
+    ops: tuple[str, ...]
+    sensitivity: dict[str, float]
+    gain: dict[str, float]
+    reverted: Precision
+    int8_drop: float
+
+    def candidate(self, floats: Iterable[str]) -> Candidate:
+        """The candidate in which exactly `floats` are reverted."""
+        return Candidate().with_precision({op: self.reverted for op in floats})
+
+    def cost(self, candidate: Candidate) -> float:
+        """Time that the candidate gives away, as a share of the model's; lower is faster."""
+        return sum(self.gain[op] for op in candidate.precisions)
+
+    def error(self, floats: Iterable[str]) -> float:
+        """Predicted share of the output error that is left with `floats` reverted."""
+        left = set(self.ops) - set(floats)
+        return sum(self.sensitivity[op] for op in self.ops if op in left)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A candidate to evaluate next, and why."""
+
+    candidate: Candidate
+    role: Role
+
+
+Steps = Generator[Proposal, Trial, None]
+"""A search: yields proposals and is sent the trial of each. It must depend on nothing else, so that replaying a
+trace leads to the same next proposal."""
+
+Strategy = Callable[[SearchSpace, Criterion], Steps]
