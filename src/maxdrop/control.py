@@ -22,12 +22,15 @@ from maxdrop.progress import ProgressReporter
 from maxdrop.ptq.build import Planner
 from maxdrop.resolve import QuantizeOptions, as_json
 from maxdrop.result import AccuracyControlResult
-from maxdrop.search.criterion import Criterion
+from maxdrop.search.criterion import Criterion, read_metric
 from maxdrop.search.loop import Budget, best_passing, run_search
 from maxdrop.search.sensitivity import add_weight_error, measure_sensitivity
 from maxdrop.search.space import SearchSpace
 from maxdrop.search.strategies import STRATEGIES
 from maxdrop.version import VERSION
+
+_REPEATABLE = "repeatable"
+_REPEATED_ITEMS = 16
 
 RANKING_SAMPLES = 8
 """Samples that rank the ops: with an exact reference a few suffice."""
@@ -84,7 +87,7 @@ class AccuracyControl:
             self._control.criterion,
             trace,
         )
-        floating = executor.score_float()
+        floating = self._score_float(executor, validate, validation, trace)
         best, int8, reason = None, None, "nothing in this model is worth int8 on this target"
         if planner.int8_ops:
             best, int8, reason = self._search(executor, planner, trace, calibration)
@@ -94,6 +97,16 @@ class AccuracyControl:
         length = validation.get_length()
         with self._progress.stage("validating", length) as tick:
             return validate(compiled, _Counted(validation, tick))
+
+    def _score_float(
+        self, executor: SerialExecutor[Any], validate: Any, validation: Dataset, trace: Trace
+    ) -> Trial:
+        """The float trial; the first time, also whether equal calls give equal metrics."""
+        floating = executor.score_float()
+        if _REPEATABLE not in trace.notes:
+            compiled = self._prepared.backend.compile(self._prepared.model, self._control.compile_config)
+            trace.add(Note(name=_REPEATABLE, content=compare_two_calls(validate, compiled, validation)))
+        return floating
 
     def _search(
         self, executor: SerialExecutor[Any], planner: Planner, trace: Trace, calibration: Dataset
@@ -211,6 +224,26 @@ class AccuracyControl:
         if self._control.output_dir is not None:
             made.save(self._control.output_dir)
         return made
+
+
+def compare_two_calls(validate: Any, compiled: Any, validation: Dataset) -> dict[str, Any]:
+    """Score the first few items twice and warn when the metrics differ.
+
+    A function that cannot score so few items (a correlation, say) is left alone; the note says why.
+    """
+    few = range(min(_REPEATED_ITEMS, validation.get_length() or _REPEATED_ITEMS))
+    try:
+        first, second = (read_metric(validate(compiled, validation.get_data(few)))[0] for _ in range(2))
+    except Exception as error:  # the user's function may rightly refuse a subset
+        return {"checked": False, "reason": f"{type(error).__name__}: {error}"}
+    if first != second:
+        warnings.warn(
+            f"the validation function must return the same metric for the same model and items, but scoring the "
+            f"first {len(few)} items twice gave {first} and {second}; the drop cannot be told from this noise. "
+            "Fix its seeds, and do not shuffle the validation data",
+            stacklevel=5,
+        )
+    return {"checked": True, "equal": first == second}
 
 
 class _Counted:

@@ -20,6 +20,7 @@ from maxdrop.options import AdvancedQuantizationParameters, TargetDevice
 from maxdrop.progress import ProgressReporter
 from maxdrop.ptq.build import Planner
 from maxdrop.ptq.calibration import calibration_requests
+from maxdrop.ptq.payoff import choose_int8
 from maxdrop.resolve import QuantizeOptions, check_options, resolve_policy
 
 
@@ -82,7 +83,7 @@ def calibrate(
     total = subset_size if length is None else min(subset_size, length)
     samples = count(islice(iter(dataset.get_inference_data()), subset_size))
     with progress.stage("calibrating", total) as tick:
-        requests = calibration_requests(prepared.graph)
+        requests = calibration_requests(prepared.graph, choose_int8(prepared.graph, prepared.policy)[0])
         statistics = prepared.backend.observe(prepared.model, requests, samples, tick)
     if seen == 0:
         message = (

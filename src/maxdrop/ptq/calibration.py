@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from maxdrop.data.graph import Graph, OpKind
 from maxdrop.data.statistics import Request
 
 
-def calibration_requests(graph: Graph) -> list[Request]:
+def calibration_requests(graph: Graph, int8_ops: Iterable[str]) -> list[Request]:
     """Every activation that some plan could quantize, once each.
 
-    These are the data inputs of all convolutions and matrix products, and the branches of every Concat that such
-    an input comes from, since a quantizer may move onto them.
+    These are the data inputs of the ops, and the branches of every Concat that such an input comes from, since a
+    quantizer may move onto them.
+
+    Args:
+        graph: the float model.
+        int8_ops: the ops that are int8 unless a candidate says otherwise.
     """
+    wanted = set(int8_ops)
     requests: dict[str, Request] = {}
     for node in graph.contractions:
         contraction = node.contraction
-        if contraction is None:
+        if contraction is None or node.name not in wanted:
             continue
         for index, axis in zip(contraction.activation_inputs, contraction.channel_axes, strict=True):
             _add(graph, node.inputs[index], axis, requests)

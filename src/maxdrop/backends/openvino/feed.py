@@ -31,7 +31,7 @@ def infer(request: ov.InferRequest, sample: Any, number: int, extra: Mapping[str
     own = [port for port in inputs if not extra or not (port.get_names() & set(extra))]
     if isinstance(sample, Mapping) and sample.get(RESET_STATE):
         request.reset_state()
-    feeds = {**_by_name(sample, own), **(extra or {})}
+    feeds = {**keyed_inputs(sample, own), **(extra or {})}
     try:
         request.infer(feeds, share_inputs=True)
     except (RuntimeError, TypeError, ValueError, KeyError) as error:
@@ -42,7 +42,8 @@ def infer(request: ov.InferRequest, sample: Any, number: int, extra: Mapping[str
         raise ValidationError(message) from error
 
 
-def _by_name(sample: Any, inputs: Sequence[Any]) -> dict[Any, Any]:
+def keyed_inputs(sample: Any, inputs: Sequence[Any]) -> dict[Any, Any]:
+    """The arrays of a sample by input name or number."""
     if isinstance(sample, Mapping):
         return {key: as_array(x) for key, x in sample.items() if key != RESET_STATE}
     many = isinstance(sample, tuple) or (isinstance(sample, list) and len(inputs) > 1)

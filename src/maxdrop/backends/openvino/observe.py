@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from openvino import opset13 as opset
 
 from maxdrop.backends.openvino.feed import infer
+from maxdrop.backends.openvino.shapes import known_sizes, partial_shape
 from maxdrop.backends.openvino.naming import Names
 from maxdrop.data.statistics import Request, TensorStatistics
 
@@ -32,29 +34,39 @@ def observe(
         samples: inputs; see `feed.infer` for their forms.
         progress: called after each sample with the number done.
     """
-    watched = model.clone()
-    names = Names(watched)
-    known = [r for r in requests if not names.output(r.value).get_partial_shape().rank.is_dynamic]
-    outputs = len(watched.outputs)
-    for request in known:
-        reductions = _reductions(names.output(request.value), request.channel_axis)
-        watched.add_results([opset.result(reduced) for reduced in reductions])
+    source = iter(samples)
+    first = next(source, None)
+    if first is None:
+        return {}
+    watched, known = _watched(model, requests, first)
     config = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     runner = ov.Core().compile_model(watched, "CPU", config).create_infer_request()
     collectors = [_Collector(r, MEMORY_CAP // max(len(known), 1)) for r in known]
-    for number, sample in enumerate(samples):
+    offset = len(watched.outputs) - 4 * len(known)
+    for number, sample in enumerate(chain([first], source)):
         infer(runner, sample, number)
         for i, collector in enumerate(collectors):
-            first = outputs + 4 * i
-            collector.add(*(runner.get_output_tensor(first + k).data for k in range(4)))
+            collector.add(*(runner.get_output_tensor(offset + 4 * i + k).data for k in range(4)))
         progress(number + 1)
     return {c.request.value: c.result() for c in collectors if c.count}
 
 
-def _reductions(value: Any, channel_axis: int) -> list[Any]:
+def _watched(model: ov.Model, requests: Sequence[Request], sample: Any) -> tuple[ov.Model, list[Request]]:
+    """A copy of the model with four more outputs for each request whose rank is known."""
+    sizes = known_sizes(model, sample)
+    watched = model.clone()
+    names = Names(watched)
+    known = [r for r in requests if not names.output(r.value).get_partial_shape().rank.is_dynamic]
+    for request in known:
+        output = names.output(request.value)
+        shape = sizes.get(request.value) or partial_shape(output) or ()
+        watched.add_results([opset.result(x) for x in _reductions(output, request.channel_axis, shape)])
+    return watched, known
+
+
+def _reductions(value: Any, channel_axis: int, shape: tuple[int | None, ...]) -> list[Any]:
     """Minimum, maximum and mean of each channel of each sample, and a few positions with all channels."""
-    shape = value.get_partial_shape()
-    rank = shape.rank.get_length()
+    rank = len(shape)
     channel = channel_axis % rank
     if value.get_element_type() != ov.Type.f32:
         value = opset.convert(value, "f32").output(0)
@@ -69,17 +81,12 @@ def _reductions(value: Any, channel_axis: int) -> list[Any]:
     return [node.output(0) for node in (*reduced, rows)]
 
 
-def _every_nth(value: Any, shape: Any, axes: list[int]) -> Any:
-    """A grid of positions: about ROWS_PER_SAMPLE of them for known sizes."""
-    if not axes:
-        return value
-    per_axis = max(1, round(ROWS_PER_SAMPLE ** (1 / len(axes))))
-    steps, starts = [], []
-    for axis in axes:
-        size = None if shape[axis].is_dynamic else shape[axis].get_length()
-        step = max(1, -(-size // per_axis)) if size is not None else 5
-        steps.append(step)
-        starts.append(step // 2 if size is not None else 0)
+def _every_nth(value: Any, shape: tuple[int | None, ...], axes: list[int]) -> Any:
+    """A grid of positions, about ROWS_PER_SAMPLE of them for the sizes of the first sample."""
+    wide = sum((shape[axis] or 2) > 1 for axis in axes)
+    per_axis = round(ROWS_PER_SAMPLE ** (1 / max(wide, 1)))
+    steps = [max(1, -(-(shape[axis] or 1) // per_axis)) for axis in axes]
+    starts = [step // 2 if value.get_partial_shape()[axis].is_static else 0 for step, axis in zip(steps, axes, strict=True)]
     ends = np.full(len(axes), np.iinfo(np.int64).max, np.int64)
     i64 = [opset.constant(np.asarray(x, np.int64)) for x in (starts, ends, steps, axes)]
     return opset.slice(value, i64[0], i64[1], i64[2], i64[3]).output(0)
@@ -100,6 +107,7 @@ class _Collector:
         self._rows: list[NDArray[Any]] = []
         self._row_sample: list[int] = []
         self._stride = 1
+        self._bytes = 0
 
     def add(self, low: Any, high: Any, mean: Any, rows: Any) -> None:
         """Take the reductions of one inference, which may hold several samples."""
@@ -125,12 +133,17 @@ class _Collector:
                 part = part[:: -(-len(part) // ROWS_PER_SAMPLE)]
             self._rows.append(part.astype(_F32))
             self._row_sample.append(self.count)
-            if sum(r.nbytes for r in self._rows) > self._cap and len(self._rows) > 2:
-                self._stride *= 2
-                kept = [i for i, n in enumerate(self._row_sample) if n % self._stride == 0]
-                self._rows = [self._rows[i] for i in kept]
-                self._row_sample = [self._row_sample[i] for i in kept]
+            self._bytes += self._rows[-1].nbytes
+            if self._bytes > self._cap and len(self._rows) > 2:
+                self._thin()
         self.count += 1
+
+    def _thin(self) -> None:
+        self._stride *= 2
+        kept = [i for i, n in enumerate(self._row_sample) if n % self._stride == 0]
+        self._rows = [self._rows[i] for i in kept]
+        self._row_sample = [self._row_sample[i] for i in kept]
+        self._bytes = sum(part.nbytes for part in self._rows)
 
     def result(self) -> TensorStatistics:
         """Statistics over all samples."""

@@ -1,0 +1,38 @@
+"""A small accuracy-control task on the bundled model: a search that takes seconds and is not trivial."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import openvino as ov
+
+import maxdrop as md
+from maxdrop import demo
+
+MAX_DROP = 0.02
+
+
+def datasets(calibration: int = 24, validation: int = 120) -> tuple[md.Dataset, md.Dataset]:
+    """Few items, always the same."""
+    return md.Dataset(demo.calibration_items()[:calibration]), md.Dataset(demo.validation_items()[:validation])
+
+
+def accuracy(compiled: ov.CompiledModel, items: Iterable[Any]) -> tuple[float, list[float]]:
+    """Top-1 accuracy and 0 or 1 for each item."""
+    output = compiled.outputs[0]
+    hits = [float(np.argmax(compiled(image)[output]) == label) for image, label in items]
+    return float(np.mean(hits)), hits
+
+
+class CountedAccuracy:
+    """`accuracy` that counts its calls."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, compiled: ov.CompiledModel, items: Iterable[Any]) -> tuple[float, list[float]]:
+        """Score and count."""
+        self.calls += 1
+        return accuracy(compiled, items)
