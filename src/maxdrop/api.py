@@ -104,6 +104,7 @@ def control_accuracy(
     compile_config: Mapping[str, Any] | None = None,
     time_budget: float | None = None,
     output_dir: str | Path | None = None,
+    allow_slower: bool = False,
     strict: bool = False,
     progress: bool | None = None,
 ) -> AccuracyControlResult:
@@ -131,6 +132,7 @@ def control_accuracy(
         time_budget: seconds after which no further candidate is started.
         output_dir: folder for trace, plan and model; the same call with the same folder continues where an
             earlier one was cut off.
+        allow_slower: return the 8-bit model even where it is slower than the float model beyond doubt.
         strict: raise when nothing but the float model is within the limit.
         progress: True or False; None shows progress on a terminal.
 
@@ -157,11 +159,14 @@ def control_accuracy(
         compile_config=dict(compile_config or {}),
         deadline=None if time_budget is None else time.monotonic() + _positive("time_budget", time_budget),
         output_dir=None if output_dir is None else Path(output_dir),
+        allow_slower=allow_slower,
     )
     run = AccuracyControl(open_and_resolve(model, options), options, control, ProgressReporter(progress))
     result = run.run(calibration_dataset, validation_dataset, validation_fn)
     if not result.reached:
-        message = f"no 8-bit model is within max_drop={max_drop}: {result.stop_reason}; returning the float model"
+        message = (
+            f"no 8-bit model that pays is within max_drop={max_drop}: {result.stop_reason}; returning the float model"
+        )
         if strict:
             raise TargetNotReachedError(message)
         warnings.warn(message, stacklevel=2)

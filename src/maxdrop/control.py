@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from maxdrop.data.plan import Candidate
+from maxdrop.data.plan import Candidate, QuantizationPlan
 from maxdrop.data.spec import Precision
 from maxdrop.data.trace import Note, Trace, TraceHeader, Trial
 from maxdrop.dataset import Dataset
@@ -22,15 +22,18 @@ from maxdrop.progress import ProgressReporter
 from maxdrop.ptq.build import Planner
 from maxdrop.resolve import QuantizeOptions, as_json
 from maxdrop.result import AccuracyControlResult
+from maxdrop.search.confidence import drop_interval
 from maxdrop.search.criterion import Criterion, read_metric
 from maxdrop.search.loop import Budget, best_passing, run_search
 from maxdrop.search.sensitivity import add_weight_error, measure_sensitivity
 from maxdrop.search.space import SearchSpace
+from maxdrop.search.speed import Comparison, compare
 from maxdrop.search.strategies import STRATEGIES
 from maxdrop.version import VERSION
 
 _REPEATABLE = "repeatable"
 _REPEATED_ITEMS = 16
+_LATENCY_BLOCKS = 15
 
 RANKING_SAMPLES = 8
 """Samples that rank the ops: with an exact reference a few suffice."""
@@ -45,6 +48,7 @@ class ControlOptions:
     compile_config: Mapping[str, Any]
     deadline: float | None
     output_dir: Path | None
+    allow_slower: bool = False
 
 
 class AccuracyControl:
@@ -98,9 +102,7 @@ class AccuracyControl:
         with self._progress.stage("validating", length) as tick:
             return validate(compiled, _Counted(validation, tick))
 
-    def _score_float(
-        self, executor: SerialExecutor[Any], validate: Any, validation: Dataset, trace: Trace
-    ) -> Trial:
+    def _score_float(self, executor: SerialExecutor[Any], validate: Any, validation: Dataset, trace: Trace) -> Trial:
         """The float trial; the first time, also whether equal calls give equal metrics."""
         floating = executor.score_float()
         if _REPEATABLE not in trace.notes:
@@ -182,6 +184,17 @@ class AccuracyControl:
         folder.mkdir(parents=True, exist_ok=True)
         return Trace(folder / "trace.jsonl", header)
 
+    def _build(self, planner: Planner, best: Trial | None, sample: Any) -> tuple[Any, QuantizationPlan, Comparison]:
+        """Model, plan and latency of the best trial; of the float model when there is none."""
+        floats = dict.fromkeys(planner.int8_ops, Precision.FLOAT)
+        candidate = best.candidate if best is not None else None
+        plan = planner(candidate if candidate is not None else Candidate().with_precision(floats))
+        backend, model = self._prepared.backend, self._prepared.model
+        result = backend.apply(model, plan, planner.arrays)
+        models = [model] if best is None else [model, result]
+        blocks = backend.latency(models, self._control.compile_config, sample, _LATENCY_BLOCKS)
+        return result, plan, compare(blocks[0], blocks[-1])
+
     def _result(
         self,
         planner: Planner,
@@ -192,35 +205,36 @@ class AccuracyControl:
         reason: str,
         calibration: Dataset,
     ) -> AccuracyControlResult:
-        all_float = Candidate().with_precision(dict.fromkeys(planner.int8_ops, Precision.FLOAT))
-        plan = planner(best.candidate if best is not None and best.candidate is not None else all_float)
-        backend, model = self._prepared.backend, self._prepared.model
-        result = backend.apply(model, plan, planner.arrays)
         sample = next(iter(calibration.get_inference_data([0])))
-        config = self._control.compile_config
-        seconds = backend.latency([model, result] if best else [model], config, sample)
+        model, plan, latency = self._build(planner, best, sample)
+        if best is not None and latency.is_slower and not self._control.allow_slower:
+            reason = (
+                f"int8 is slower than float here ({latency.speedup:.2f}x); allow_slower=True returns it all the same"
+            )
+            best = None
+            model, plan, latency = self._build(planner, None, sample)
         chosen = best if best is not None else floating
         made = AccuracyControlResult(
-            model=result,
+            model=model,
             reached=best is not None,
             stop_reason=reason,
             metric=chosen.metric if chosen.metric is not None else float("nan"),
             float_metric=floating.metric if floating.metric is not None else float("nan"),
             drop=chosen.drop if chosen.drop is not None else 0.0,
             int8_drop=int8.drop if int8 is not None else None,
-            float_seconds=seconds[0],
-            seconds=seconds[-1],
+            drop_interval=drop_interval(
+                floating.per_item,
+                chosen.per_item,
+                floating.metric or 0.0,
+                chosen.metric or 0.0,
+                self._control.criterion,
+            ),
+            latency=latency,
             plan=plan,
             arrays=planner.arrays,
             trace=trace,
-            backend=backend,
+            backend=self._prepared.backend,
         )
-        if best is not None and made.speedup < 0.98:
-            warnings.warn(
-                f"the result is slower than the float model ({made.speedup:.2f}x) with this compile "
-                "configuration on this machine",
-                stacklevel=4,
-            )
         if self._control.output_dir is not None:
             made.save(self._control.output_dir)
         return made

@@ -9,6 +9,7 @@ from typing import Any
 from maxdrop.data.plan import Arrays, QuantizationPlan, save_plan
 from maxdrop.data.protocols import Backend
 from maxdrop.data.trace import Trace
+from maxdrop.search.speed import Comparison
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,9 @@ class AccuracyControlResult:
         float_metric: of the float model.
         drop: in the terms of `drop_type`; positive is worse.
         int8_drop: drop of the fully quantized model, None when it was not scored.
-        float_seconds: median latency of one sample on the float model, with the user's compile configuration.
-        seconds: the same of `model`.
+        drop_interval: 95 % paired bootstrap interval of the drop; None without per-item values whose mean is the
+            metric.
+        latency: of the float model against `model` on one sample, with the user's compile configuration.
         plan: what was quantized, and how.
         trace: every candidate that was tried.
     """
@@ -36,8 +38,8 @@ class AccuracyControlResult:
     float_metric: float
     drop: float
     int8_drop: float | None
-    float_seconds: float
-    seconds: float
+    drop_interval: tuple[float, float] | None
+    latency: Comparison
     plan: QuantizationPlan
     arrays: Arrays
     trace: Trace
@@ -46,7 +48,7 @@ class AccuracyControlResult:
     @property
     def speedup(self) -> float:
         """Latency of the float model over that of the result."""
-        return self.float_seconds / self.seconds if self.seconds else 1.0
+        return self.latency.speedup
 
     @property
     def reverted(self) -> list[str]:
@@ -56,11 +58,13 @@ class AccuracyControlResult:
     def summary(self) -> str:
         """A few lines for people."""
         scored = sum(trial.state == "complete" for trial in self.trace.trials)
-        verdict = "within the limit" if self.reached else "NOT REACHED, this is the float model"
+        verdict = "within the limit" if self.reached else "this is the float model"
+        interval = self.drop_interval
+        span = "" if interval is None else f" (95 % interval {interval[0]:.4g} to {interval[1]:.4g})"
         lines = [
-            f"metric      {self.metric:.6g} (float {self.float_metric:.6g}), drop {self.drop:.6g}: {verdict}",
-            f"latency     {self.seconds * 1e3:.3f} ms (float {self.float_seconds * 1e3:.3f} ms), "
-            f"{self.speedup:.2f}x as fast",
+            f"metric      {self.metric:.6g} (float {self.float_metric:.6g}), drop {self.drop:.6g}{span}: {verdict}",
+            f"latency     {self.latency.seconds * 1e3:.3f} ms (float {self.latency.float_seconds * 1e3:.3f} ms), "
+            f"{self.speedup:.2f}x as fast ({self.latency.interval[0]:.2f} to {self.latency.interval[1]:.2f})",
             f"int8        {len(self.plan.int8_ops)} ops; float {len(self.plan.float_ops)}, "
             f"{len(self.reverted)} of them for accuracy",
             f"validations {scored}; {self.stop_reason}",

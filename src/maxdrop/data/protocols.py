@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from maxdrop.data.graph import Graph
@@ -63,8 +64,10 @@ class Backend(Protocol[ModelT]):
     def load(self, path: Path) -> ModelT:
         """Read a model."""
 
-    def latency(self, models: Sequence[ModelT], config: Mapping[str, Any], sample: Any) -> list[float]:
-        """Median seconds of one inference of each model, measured in turns."""
+    def latency(
+        self, models: Sequence[ModelT], config: Mapping[str, Any], sample: Any, blocks: int
+    ) -> NDArray[np.float64]:
+        """Seconds of one inference, float64 (models, blocks), measured in turns."""
 
     def default_reduced_range(self) -> Literal["all", "first", "none"]:
         """Which weights need 7 of 8 bits on the target when the user does not say."""

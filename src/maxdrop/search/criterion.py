@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, Literal
 
 from maxdrop.data.schema import Frozen
@@ -47,7 +48,7 @@ class Criterion(Frozen):
 
 def check_max_drop(max_drop: float) -> None:
     """Refuse limits that no model or every model would meet."""
-    if not isinstance(max_drop, (int, float)) or not math.isfinite(max_drop) or max_drop < 0:
+    if not isinstance(max_drop, Real) or not math.isfinite(max_drop) or max_drop < 0:
         message = f"`max_drop` must be a finite number >= 0, but got {max_drop!r}"
         raise ValidationError(message)
 
@@ -63,7 +64,7 @@ def read_metric(returned: Any) -> tuple[float, tuple[float, ...] | None]:
     """
     metric, per_item = returned if isinstance(returned, tuple) and len(returned) == 2 else (returned, None)
     try:
-        number = float(metric)
+        number = _number(metric)
     except (TypeError, ValueError) as error:
         message = (
             "the validation function must return a number, or a tuple of a number and one value per item, "
@@ -85,6 +86,17 @@ def _values(per_item: Any) -> tuple[float, ...] | None:
     if not isinstance(per_item, Sequence) and not hasattr(per_item, "__len__"):
         message = f"per-item values must be a list, but got {type(per_item).__name__}"
         raise MetricError(message)
-    if any(hasattr(x, "__len__") for x in per_item):
-        return None
-    return tuple(float(x) for x in per_item)
+    try:
+        if any(hasattr(x, "__len__") and getattr(x, "ndim", 1) for x in per_item):
+            return None
+        return tuple(_number(x) for x in per_item)
+    except (TypeError, ValueError) as error:
+        message = f"per-item values must be numbers, one for each item, but got {per_item!r:.200}"
+        raise MetricError(message) from error
+
+
+def _number(x: Any) -> float:
+    if isinstance(x, (str, bytes)):
+        raise TypeError(type(x).__name__)
+    # Frameworks hand out arrays with one element; float() of these is deprecated in numpy.
+    return float(x.item()) if getattr(x, "size", None) == 1 else float(x)

@@ -9,13 +9,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import openvino as ov
+from numpy.typing import NDArray
 
 from maxdrop.backends.openvino.apply import apply_plan
 from maxdrop.backends.openvino.executed import executed_in_int8
 from maxdrop.backends.openvino.graph import build_graph
 from maxdrop.backends.openvino.isa import saturates
-from maxdrop.backends.openvino.latency import median_latencies
+from maxdrop.backends.openvino.latency import block_latencies
 from maxdrop.backends.openvino.observe import observe
 from maxdrop.backends.openvino.switchable import OpenVINOSwitchable
 from maxdrop.data.graph import Graph
@@ -84,9 +86,11 @@ class OpenVINOBackend:
         """For each op of the plan, whether the runtime really executes it in integers."""
         return executed_in_int8(compiled, [*plan.int8_ops, *plan.float_ops])
 
-    def latency(self, models: Sequence[ov.Model], config: Mapping[str, Any], sample: Any) -> list[float]:
-        """Median seconds of one inference of each model, measured in turns."""
-        return median_latencies([self.compile(model, config) for model in models], sample)
+    def latency(
+        self, models: Sequence[ov.Model], config: Mapping[str, Any], sample: Any, blocks: int
+    ) -> NDArray[np.float64]:
+        """Seconds of one inference, float64 (models, blocks), measured in turns."""
+        return block_latencies([self.compile(model, config) for model in models], sample, blocks)
 
     def default_reduced_range(self) -> Literal["all", "first", "none"]:
         """Which weights need 7 of 8 bits on the target when the user does not say."""

@@ -8,27 +8,37 @@ from typing import Any
 
 import numpy as np
 import openvino as ov
+from numpy.typing import NDArray
 
 from maxdrop.backends.openvino.feed import infer
 
-_BLOCKS = 7
-_BLOCK_SECONDS = 0.05
+_BLOCK_SECONDS = 0.02
 
 
-def median_latencies(compiled: Sequence[ov.CompiledModel], sample: Any) -> list[float]:
-    """Median seconds of one inference of each compiled model on `sample`."""
+def block_latencies(compiled: Sequence[ov.CompiledModel], sample: Any, blocks: int) -> NDArray[np.float64]:
+    """Seconds of one inference, float64 (models, blocks): the median of each block of runs.
+
+    Args:
+        compiled: the models to compare; they take turns, block by block.
+        sample: what they read.
+        blocks: how many blocks each model gets.
+    """
     requests = [model.create_infer_request() for model in compiled]
-    repeats = []
-    for request in requests:
+    repeats = [_repeats(request, sample) for request in requests]
+    times = np.empty((len(requests), blocks))
+    for block in range(blocks):
+        for i, (request, count) in enumerate(zip(requests, repeats, strict=True)):
+            times[i, block] = np.median([_seconds(request) for _ in range(count)])
+    return times
+
+
+def _repeats(request: ov.InferRequest, sample: Any) -> int:
+    for _ in range(3):  # the first runs allocate
         infer(request, sample, 0)
-        start = time.perf_counter()
-        infer(request, sample, 0)
-        repeats.append(max(1, min(50, int(_BLOCK_SECONDS / max(time.perf_counter() - start, 1e-6)))))
-    times: list[list[float]] = [[] for _ in requests]
-    for _ in range(_BLOCKS):
-        for request, count, taken in zip(requests, repeats, times, strict=True):
-            for _ in range(count):
-                start = time.perf_counter()
-                request.infer()
-                taken.append(time.perf_counter() - start)
-    return [float(np.median(taken)) for taken in times]
+    return max(1, min(50, int(_BLOCK_SECONDS / max(_seconds(request), 1e-6))))
+
+
+def _seconds(request: ov.InferRequest) -> float:
+    start = time.perf_counter()
+    request.infer()
+    return time.perf_counter() - start
