@@ -6,10 +6,11 @@ import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from maxdrop.control import AccuracyControl, ControlOptions
 from maxdrop.data.plan import Candidate
+from maxdrop.data.spec import Placement
 from maxdrop.dataset import Dataset
 from maxdrop.errors import TargetNotReachedError, ValidationError
 from maxdrop.options import (
@@ -21,7 +22,7 @@ from maxdrop.options import (
     QuantizationPreset,
     TargetDevice,
 )
-from maxdrop.preparation import calibrate, make_planner, open_and_resolve
+from maxdrop.preparation import calibrate, find_payoff, make_planner, open_and_resolve
 from maxdrop.progress import ProgressReporter
 from maxdrop.resolve import QuantizeOptions, refuse_mode
 from maxdrop.result import AccuracyControlResult
@@ -44,7 +45,8 @@ def quantize(
     model_type: ModelType | None = None,
     ignored_scope: IgnoredScope | None = None,
     advanced_parameters: AdvancedQuantizationParameters | None = None,
-    placement: Literal["table", "all"] = "table",
+    placement: Placement = "table",
+    compile_config: Mapping[str, Any] | None = None,
     progress: bool | None = None,
 ) -> Any:
     """Quantize a model to 8 bits.
@@ -60,7 +62,9 @@ def quantize(
         model_type: None looks at the model's structure.
         ignored_scope: ops that stay float.
         advanced_parameters: fine control.
-        placement: "table" quantizes the ops that become faster by it, "all" every op that can run in int8.
+        placement: "measured" quantizes the ops that become faster by it on this machine, "table" those that
+            usually do on the target, "all" every op that can run in int8.
+        compile_config: what the model will be compiled with when it is used; "measured" measures with it.
         progress: True or False; None shows progress on a terminal.
 
     Returns:
@@ -78,8 +82,10 @@ def quantize(
         advanced_parameters, placement,
     )  # fmt: skip
     prepared = open_and_resolve(model, options)
-    statistics = calibrate(prepared, calibration_dataset, subset_size, ProgressReporter(progress))
-    planner = make_planner(prepared, statistics)
+    reporter = ProgressReporter(progress)
+    calibration = calibrate(prepared, calibration_dataset, subset_size, reporter)
+    payoff = find_payoff(prepared, calibration, dict(compile_config or {}), reporter)
+    planner = make_planner(prepared, calibration, payoff)
     return prepared.backend.apply(prepared.model, planner(Candidate()), planner.arrays)
 
 
@@ -100,7 +106,7 @@ def control_accuracy(
     ignored_scope: IgnoredScope | None = None,
     advanced_quantization_parameters: AdvancedQuantizationParameters | None = None,
     advanced_accuracy_restorer_parameters: AdvancedAccuracyRestorerParameters | None = None,
-    placement: Literal["table", "all"] = "table",
+    placement: Placement = "table",
     compile_config: Mapping[str, Any] | None = None,
     time_budget: float | None = None,
     output_dir: str | Path | None = None,

@@ -17,7 +17,7 @@ from maxdrop.dataset import Dataset
 from maxdrop.errors import ParameterNotSupportedError, ValidationError
 from maxdrop.executors.serial import SerialExecutor
 from maxdrop.options import AdvancedAccuracyRestorerParameters, RestoreMode
-from maxdrop.preparation import Prepared, calibrate, make_planner
+from maxdrop.preparation import Calibration, Prepared, calibrate, find_payoff, make_planner
 from maxdrop.progress import ProgressReporter
 from maxdrop.ptq.build import Planner
 from maxdrop.resolve import QuantizeOptions, as_json
@@ -25,6 +25,7 @@ from maxdrop.result import AccuracyControlResult
 from maxdrop.search.confidence import drop_interval
 from maxdrop.search.criterion import Criterion, read_metric
 from maxdrop.search.loop import Budget, best_passing, run_search
+from maxdrop.search.payoff import Payoff
 from maxdrop.search.sensitivity import add_weight_error, measure_sensitivity
 from maxdrop.search.space import SearchSpace
 from maxdrop.search.speed import Comparison, compare
@@ -32,10 +33,11 @@ from maxdrop.search.strategies import STRATEGIES
 from maxdrop.version import VERSION
 
 _REPEATABLE = "repeatable"
+_PAYOFF = "payoff"
 _REPEATED_ITEMS = 16
 _LATENCY_BLOCKS = 15
 
-RANKING_SAMPLES = 8
+RANKING_SAMPLES = 4
 """Samples that rank the ops: with an exact reference a few suffice."""
 
 
@@ -80,8 +82,8 @@ class AccuracyControl:
         trace = self._open_trace(calibration, validation)
         folder = self._control.output_dir
         cache = None if folder is None else folder / "stats.npz"
-        statistics = calibrate(self._prepared, calibration, self._options.subset_size, self._progress, cache)
-        planner = make_planner(self._prepared, statistics)
+        calibrated = calibrate(self._prepared, calibration, self._options.subset_size, self._progress, cache)
+        planner = make_planner(self._prepared, calibrated, self._payoff(calibrated, trace))
         executor = SerialExecutor(
             self._prepared.backend,
             self._prepared.model,
@@ -96,6 +98,13 @@ class AccuracyControl:
         if planner.int8_ops:
             best, int8, reason = self._search(executor, planner, trace, calibration)
         return self._result(planner, trace, floating, best, int8, reason, calibration)
+
+    def _payoff(self, calibrated: Calibration, trace: Trace) -> Payoff:
+        """What int8 pays on: measured once for a trace, because another measurement could decide otherwise."""
+        if _PAYOFF not in trace.notes:
+            payoff = find_payoff(self._prepared, calibrated, self._control.compile_config, self._progress)
+            trace.add(Note(name=_PAYOFF, content=payoff.model_dump(mode="json")))
+        return Payoff.model_validate(trace.notes[_PAYOFF])
 
     def _score(self, validate: Any, compiled: Any, validation: Dataset) -> Any:
         length = validation.get_length()

@@ -1,9 +1,9 @@
-"""The phases that every flow begins with: view, policy, calibration."""
+"""The phases that every flow begins with: view, policy, calibration, and what pays."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,11 +17,13 @@ from maxdrop.data.statistics import Statistics
 from maxdrop.dataset import Dataset
 from maxdrop.errors import UnsupportedModelError, ValidationError
 from maxdrop.options import AdvancedQuantizationParameters, TargetDevice
+from maxdrop.payoff_cache import cached_payoff
 from maxdrop.progress import ProgressReporter
 from maxdrop.ptq.build import Planner
 from maxdrop.ptq.calibration import calibration_requests
 from maxdrop.ptq.payoff import choose_int8
 from maxdrop.resolve import QuantizeOptions, check_options, resolve_policy
+from maxdrop.search.payoff import Payoff
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,19 @@ class Prepared:
     model: Any
     graph: Graph
     policy: Policy
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What one pass over the calibration data gave.
+
+    Attributes:
+        statistics: of every value that some plan could need.
+        sample: the first sample, to time the model with.
+    """
+
+    statistics: Statistics
+    sample: Any
 
 
 def open_and_resolve(model: Any, options: QuantizeOptions) -> Prepared:
@@ -52,16 +67,15 @@ def open_and_resolve(model: Any, options: QuantizeOptions) -> Prepared:
             f"(first: {quantized[0]}); pass the model it was made from"
         )
         raise UnsupportedModelError(message)
-    return Prepared(backend, opened, graph, resolve_policy(graph, options, backend.default_reduced_range()))
+    policy = resolve_policy(graph, options, backend.default_reduced_range())
+    if policy.placement == "measured" and not backend.runs_target:
+        policy = policy.model_copy(update={"placement": "table"})  # what is not here cannot be measured
+    return Prepared(backend, opened, graph, policy)
 
 
 def calibrate(
-    prepared: Prepared,
-    dataset: Dataset,
-    subset_size: int,
-    progress: ProgressReporter,
-    cache: Path | None = None,
-) -> Statistics:
+    prepared: Prepared, dataset: Dataset, subset_size: int, progress: ProgressReporter, cache: Path | None = None
+) -> Calibration:
     """Statistics of every value that some plan could need, from the cache if it holds them.
 
     Raises:
@@ -70,22 +84,22 @@ def calibrate(
     if cache is not None and cache.exists():
         found = Statistics.load(cache)
         if found.graph == prepared.graph.fingerprint:
-            return found
-    seen = 0
+            return Calibration(found, next(iter(dataset.get_inference_data())))
+    first: list[Any] = []
 
-    def count(items: Iterator[Any]) -> Iterator[Any]:
-        nonlocal seen
+    def noting_the_first(items: Iterator[Any]) -> Iterator[Any]:
         for item in items:
-            seen += 1
+            if not first:
+                first.append(item)
             yield item
 
     length = dataset.get_length()
     total = subset_size if length is None else min(subset_size, length)
-    samples = count(islice(iter(dataset.get_inference_data()), subset_size))
+    samples = noting_the_first(islice(iter(dataset.get_inference_data()), subset_size))
     with progress.stage("calibrating", total) as tick:
         requests = calibration_requests(prepared.graph, choose_int8(prepared.graph, prepared.policy)[0])
         statistics = prepared.backend.observe(prepared.model, requests, samples, tick)
-    if seen == 0:
+    if not first:
         message = (
             "the calibration dataset must hold at least one sample, but iterating it gave none; "
             "a generator can be iterated only once: pass a list, or a function that returns a fresh generator"
@@ -93,12 +107,24 @@ def calibrate(
         raise ValidationError(message)
     if cache is not None:
         statistics.save(cache)
-    return statistics
+    return Calibration(statistics, first[0])
 
 
-def make_planner(prepared: Prepared, statistics: Statistics) -> Planner:
+def find_payoff(
+    prepared: Prepared, calibration: Calibration, config: Mapping[str, Any], progress: ProgressReporter
+) -> Payoff:
+    """What int8 was measured to pay on; nothing is measured unless the policy says so."""
+    planner = Planner(prepared.graph, prepared.policy, calibration.statistics)
+    if prepared.policy.placement != "measured" or not planner.int8_ops:
+        return Payoff(variants=(), unprofitable={})
+    with progress.stage("measuring what pays"):
+        return cached_payoff(planner, prepared.backend, prepared.model, config, calibration.sample)
+
+
+def make_planner(prepared: Prepared, calibration: Calibration, payoff: Payoff) -> Planner:
     """The planner; warns when no op is worth int8."""
-    planner = Planner(prepared.graph, prepared.policy, statistics)
+    policy = prepared.policy.model_copy(update={"unprofitable": payoff.unprofitable})
+    planner = Planner(prepared.graph, policy, calibration.statistics)
     if not planner.int8_ops:
         warnings.warn(
             "nothing in this model is worth int8 on this target, so the result is the float model; "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from maxdrop.data.graph import Graph
 from maxdrop.data.spec import (
@@ -13,6 +13,7 @@ from maxdrop.data.spec import (
     AggregatorKind,
     BoundSpec,
     EstimatorSpec,
+    Placement,
     Policy,
     StatisticKind,
     WeightPolicy,
@@ -50,7 +51,7 @@ class QuantizeOptions:
     model_type: ModelType | None = None
     ignored_scope: IgnoredScope | None = None
     advanced: AdvancedQuantizationParameters | None = None
-    placement: Literal["table", "all"] = "table"
+    placement: Placement = "table"
 
 
 def resolve_policy(graph: Graph, options: QuantizeOptions, default_range: ReducedRange) -> Policy:
@@ -103,8 +104,8 @@ def check_options(options: QuantizeOptions, advanced: AdvancedQuantizationParame
         _member(QuantizationPreset, options.preset, "preset")
     if options.model_type is not None:
         _member(ModelType, options.model_type, "model_type")
-    if options.placement not in ("table", "all"):
-        message = f"`placement` must be 'table' or 'all', but got {options.placement!r}"
+    if options.placement not in get_args(Placement):
+        message = f"`placement` must be one of {get_args(Placement)}, but got {options.placement!r}"
         raise ValidationError(message)
     if not options.fast_bias_correction:
         _refuse("fast_bias_correction=False", "the sequential kind is not available; leave it at True")
@@ -120,11 +121,15 @@ def _check_advanced(advanced: AdvancedQuantizationParameters) -> None:
         f"quantizer_propagation_rule={advanced.quantizer_propagation_rule}": (
             advanced.quantizer_propagation_rule != QuantizerPropagationRule.MERGE_ALL_IN_ONE
         ),
-        f"smooth_quant_alpha={advanced.smooth_quant_alpha}": (advanced.smooth_quant_alpha or -1) >= 0,
+        f"smooth_quant_alpha={advanced.smooth_quant_alpha}": (
+            advanced.smooth_quant_alpha is not None and advanced.smooth_quant_alpha >= 0
+        ),
     }
     for name, refused in refusals.items():
         if refused:
             _refuse(name, "leave it at its default")
+    if advanced.overflow_fix is not None:
+        _member(OverflowFix, advanced.overflow_fix, "overflow_fix")
     alphas = advanced.smooth_quant_alphas
     if (alphas.convolution, alphas.matmul) not in {(-1, 0.95), (-1, -1)}:
         _refuse("smooth_quant_alphas", "leave it at its default, or switch it off with matmul=-1")
@@ -157,26 +162,32 @@ def _activations(preset: QuantizationPreset | None, advanced: AdvancedQuantizati
     wishes = _integer_params(advanced.activations_quantization_params, "activations_quantization_params")
     symmetric = None if preset is None else QuantizationPreset(preset) is QuantizationPreset.PERFORMANCE
     if wishes.mode is not None:
+        _member(QuantizationScheme, wishes.mode, "activations_quantization_params.mode")
         symmetric = QuantizationScheme(wishes.mode) is QuantizationScheme.SYMMETRIC
     return ActivationPolicy(
         symmetric=symmetric,
         signed=wishes.signedness_to_force,
         per_channel=wishes.per_channel,
         narrow_range=bool(wishes.narrow_range),
-        estimator=_estimator(advanced.activations_range_estimator_params, "auto"),
+        estimator=_estimator(advanced.activations_range_estimator_params, "activations_range_estimator_params", "auto"),
     )
 
 
 def _weights(advanced: AdvancedQuantizationParameters) -> WeightPolicy:
     wishes = _integer_params(advanced.weights_quantization_params, "weights_quantization_params")
+    if wishes.mode is not None:
+        _member(QuantizationScheme, wishes.mode, "weights_quantization_params.mode")
     if wishes.mode is not None and QuantizationScheme(wishes.mode) is QuantizationScheme.ASYMMETRIC:
         _refuse("weights_quantization_params.mode=asymmetric", "the int8 kernels take symmetric weights only")
     if wishes.signedness_to_force is False:
         _refuse("weights_quantization_params.signedness_to_force=False", "weights are stored as int8")
+    estimator = _estimator(advanced.weights_range_estimator_params, "weights_range_estimator_params", "minmax")
+    if estimator.name != "minmax":
+        _refuse("a weights_range_estimator_params other than MINMAX", "leave it at its default")
     return WeightPolicy(
         per_channel=wishes.per_channel is not False,
         narrow_range=wishes.narrow_range is not False,
-        estimator=_estimator(advanced.weights_range_estimator_params, "minmax"),
+        estimator=estimator,
     )
 
 
@@ -191,28 +202,49 @@ def _integer_params(params: Any, name: str) -> QuantizationParameters:
     return found
 
 
-def _estimator(params: RangeEstimatorParameters, default: str) -> EstimatorSpec:
+def _estimator(params: RangeEstimatorParameters, name: str, default: str) -> EstimatorSpec:
     """The user's fields over the defaults, field by field; untouched fields everywhere mean `default`."""
     if params == RangeEstimatorParameters():
         return EstimatorSpec(name=default)
-    kinds = [end.statistics_type for end in (params.min, params.max)]
-    aggregators = [end.aggregator_type for end in (params.min, params.max)]
+    for label, end in (("min", params.min), ("max", params.max)):
+        _check_end(end, f"{name}.{label}")
+    kinds = {end.statistics_type for end in (params.min, params.max)}
+    aggregators = {end.aggregator_type for end in (params.min, params.max)}
     if AggregatorType.HISTOGRAM in aggregators or StatisticsType.RAW in kinds:
-        if set(aggregators) != {AggregatorType.HISTOGRAM} or set(kinds) != {StatisticsType.RAW}:
-            _refuse("a partial HISTOGRAM range estimator", "use RangeEstimatorParametersSet.HISTOGRAM whole")
+        if aggregators != {AggregatorType.HISTOGRAM} or kinds != {StatisticsType.RAW}:
+            _refuse(f"a partial HISTOGRAM in {name}", "use RangeEstimatorParametersSet.HISTOGRAM whole")
         return EstimatorSpec(name="mse")
     minmax = default == "minmax"
-    ends = {
-        "lower": _bound(params.min, StatisticKind.MIN, AggregatorKind.MIN if minmax else AggregatorKind.MEAN),
-        "upper": _bound(params.max, StatisticKind.MAX, AggregatorKind.MAX if minmax else AggregatorKind.MEAN),
-    }
-    return EstimatorSpec(name="bounds", **ends)
+    lower = _bound(params.min, StatisticKind.MIN, AggregatorKind.MIN if minmax else AggregatorKind.MEAN)
+    upper = _bound(params.max, StatisticKind.MAX, AggregatorKind.MAX if minmax else AggregatorKind.MEAN)
+    if (lower, upper) == _MINMAX:
+        return EstimatorSpec(name="minmax")
+    return EstimatorSpec(name="bounds", lower=lower, upper=upper)
+
+
+_MINMAX = (
+    BoundSpec(statistic=StatisticKind.MIN, aggregator=AggregatorKind.MIN),
+    BoundSpec(statistic=StatisticKind.MAX, aggregator=AggregatorKind.MAX),
+)
+
+
+def _check_end(end: StatisticsCollectorParameters, name: str) -> None:
+    if end.statistics_type is not None:
+        _member(StatisticsType, end.statistics_type, f"{name}.statistics_type")
+    if end.aggregator_type is not None:
+        _member(AggregatorType, end.aggregator_type, f"{name}.aggregator_type")
+    if not 0.0 <= end.quantile_outlier_prob < 1.0:
+        message = f"`{name}.quantile_outlier_prob` must be in [0, 1), but got {end.quantile_outlier_prob}"
+        raise ValidationError(message)
+    if end.clipping_value is not None and not end.clipping_value > 0.0:
+        message = f"`{name}.clipping_value` must be > 0, but got {end.clipping_value}"
+        raise ValidationError(message)
 
 
 def _bound(end: StatisticsCollectorParameters, statistic: StatisticKind, aggregator: AggregatorKind) -> BoundSpec:
     return BoundSpec(
-        statistic=StatisticKind(end.statistics_type.value) if end.statistics_type else statistic,
-        aggregator=AggregatorKind(end.aggregator_type.value) if end.aggregator_type else aggregator,
+        statistic=StatisticKind(StatisticsType(end.statistics_type).value) if end.statistics_type else statistic,
+        aggregator=AggregatorKind(AggregatorType(end.aggregator_type).value) if end.aggregator_type else aggregator,
         clipping_value=end.clipping_value,
         outlier_prob=end.quantile_outlier_prob,
     )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,16 +139,29 @@ class Arrays:
 
     def save(self, path: Path) -> None:
         """Write all arrays to one .npz file."""
+        arrays: dict[str, Any] = {sha: self._items[sha] for sha in sorted(self._items)}
         with path.open("wb") as file:
-            np.savez(file, allow_pickle=False, **{sha: self._items[sha] for sha in sorted(self._items)})
+            np.savez(file, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> Arrays:
-        """Read what `save` wrote; an absent file holds no arrays."""
+        """Read what `save` wrote; an absent file holds no arrays.
+
+        Raises:
+            PlanError: when the file is damaged.
+        """
+        found = cls()
         if not path.exists():
-            return cls()
-        with np.load(path) as data:
-            return cls({name: data[name] for name in data.files})
+            return found
+        try:
+            with np.load(path) as data:
+                damaged = [name for name in data.files if found.put(data[name]).sha256 != name]
+        except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
+            raise PlanError(f"{path} must hold the arrays of a plan, but cannot be read: {error}") from error
+        if damaged:
+            message = f"{path} must hold arrays by their content, but {damaged[0][:12]} has another; restore the file"
+            raise PlanError(message)
+        return found
 
 
 def save_plan(plan: QuantizationPlan, arrays: Arrays, path: Path) -> None:

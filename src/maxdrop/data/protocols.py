@@ -41,6 +41,14 @@ class Backend(Protocol[ModelT]):
     def versions(self) -> dict[str, str]:
         """Versions that decide what a model computes."""
 
+    @property
+    def machine(self) -> dict[str, str]:
+        """What decides how fast a model runs."""
+
+    @property
+    def runs_target(self) -> bool:
+        """Whether this machine has the device that models are made for."""
+
     def graph(self, model: ModelT) -> Graph:
         """A read-only view of `model`."""
 

@@ -9,6 +9,8 @@ from pydantic import Field
 
 from maxdrop.data.schema import Frozen
 
+Placement = Literal["table", "all", "measured"]
+
 
 class Precision(str, Enum):
     """What a candidate may ask for an op."""
@@ -119,7 +121,9 @@ class Policy(Frozen):
 
     Attributes:
         target: row of the target table (`maxdrop.ptq.targets`).
-        placement: "table" quantizes what the target table says pays; "all" whatever can run in int8.
+        placement: "table" quantizes what the target table says pays; "all" whatever can run in int8; "measured"
+            whatever can, large enough to be worth measuring, but for the `unprofitable` ops.
+        unprofitable: ops on which int8 was measured not to pay, each with what was measured.
         reduced_range: which weights use 7 bits: all, those of the first layers, or none.
         ignored: ops that the user's ignored scope matched, each with the rule that matched.
         bias_correction: whether biases absorb the mean quantization error.
@@ -127,7 +131,8 @@ class Policy(Frozen):
     """
 
     target: str = "ANY"
-    placement: Literal["table", "all"] = "table"
+    placement: Placement = "table"
+    unprofitable: dict[str, str] = Field(default_factory=dict)
     transformer: bool = False
     reduced_range: Literal["all", "first", "none"] = "none"
     activations: ActivationPolicy = ActivationPolicy()

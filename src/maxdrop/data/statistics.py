@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import gcd
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,15 @@ class TensorStatistics:
             mean.astype(np.float32),
             np.concatenate([self.rows, later.rows]),
             np.concatenate([self.row_sample, later.row_sample + np.int32(self.count)]),
+        )
+
+    def _folded(self, count: int) -> TensorStatistics:
+        """The same with every `self.count / count` neighbouring samples taken as one."""
+        return replace(
+            self,
+            sample_min=self.sample_min.reshape(count, -1).min(axis=1),
+            sample_max=self.sample_max.reshape(count, -1).max(axis=1),
+            row_sample=self.row_sample // np.int32(self.count // count),
         )
 
     @property
@@ -136,12 +146,18 @@ def merge_ranges(parts: Iterable[TensorStatistics]) -> TensorStatistics:
     found = list(parts)
     if len(found) == 1:
         return found[0]
+    # Where a layout op turned pixels or tokens into samples, go back to the samples of the coarsest part.
+    count = gcd(*(part.count for part in found))
+    found = [part._folded(count) for part in found]
+    rows = np.concatenate([part.rows.reshape(-1, 1) for part in found])
+    row_sample = np.concatenate([np.repeat(part.row_sample, part.rows.shape[1]) for part in found])
+    order = np.argsort(row_sample, kind="stable")
     return TensorStatistics(
         np.minimum.reduce([part.sample_min for part in found]),
         np.maximum.reduce([part.sample_max for part in found]),
         np.min([part.channel_min.min() for part in found], keepdims=True),
         np.max([part.channel_max.max() for part in found], keepdims=True),
         np.mean([part.channel_mean.mean() for part in found], keepdims=True),
-        np.concatenate([part.rows.reshape(-1, 1) for part in found]),
-        np.concatenate([np.repeat(part.row_sample, part.rows.shape[1]) for part in found]),
+        rows[order],
+        row_sample[order],
     )

@@ -199,8 +199,8 @@ def _check_header(found: dict[str, Any], expected: TraceHeader, path: Path) -> N
     wanted = json.loads(expected.model_dump_json())
     if found == wanted:
         return
-    differing = sorted(key for key in wanted if found.get(key) != wanted[key])
-    details = "; ".join(f"{key}: {_difference(found.get(key), wanted[key])}" for key in differing)
+    differing = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
+    details = "; ".join(f"{key}: {_difference(found.get(key), wanted.get(key))}" for key in differing)
     message = (
         f"{path} belongs to another search ({details}). Give another output folder, or remove this one to start afresh"
     )

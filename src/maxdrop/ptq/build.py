@@ -107,7 +107,7 @@ class Planner:
     def _activation_quantizers(self, slots: list[Slot]) -> list[Quantizer]:
         measured = tuple(sorted({value for slot in slots for value in slot.measured}))
         serves = [self.graph.node(use.node) for slot in slots for use in slot.serves]
-        spec = self._activation_spec(slots[0], serves, measured)
+        spec = self._activation_spec(slots, serves, measured)
         params = self._remember((measured, spec), lambda: self._activation_params(measured, spec))
         return [
             Quantizer(
@@ -123,13 +123,16 @@ class Planner:
             for slot in slots
         ]
 
-    def _activation_spec(self, slot: Slot, serves: list[Node], measured: tuple[str, ...]) -> QuantizerSpec:
-        wishes = self.policy.activations
+    def _activation_spec(self, slots: list[Slot], serves: list[Node], measured: tuple[str, ...]) -> QuantizerSpec:
+        slot, wishes = slots[0], self.policy.activations
+        # The second operand of a product takes the place of the weights, which the int8 kernels want signed.
+        right_operand = any(use.index == 1 for each in slots for use in each.serves)
         rows = [target_row(node, self.policy) for node in serves]
         legal = all(row is not None and "asymmetric" in row.legal for row in rows)
         symmetric = not legal if wishes.symmetric is None else wishes.symmetric or not legal
         lowest = min(float(self.statistics[v].sample_min.min()) for v in measured)
         signed = lowest < 0.0 if wishes.signed is None else wishes.signed
+        signed = signed or right_operand
         contraction = serves[0].contraction
         axes = (contraction.channel_axes[0],) if slot.per_channel and contraction else ()
         if not signed:

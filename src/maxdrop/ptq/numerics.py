@@ -44,14 +44,25 @@ def _symmetric(low: F64, high: F64, spec: QuantizerSpec) -> tuple[F64, F64]:
 
 
 def _asymmetric(low: F64, high: F64, spec: QuantizerSpec) -> tuple[F64, F64]:
+    """The integer zero point next to the exact one that needs the smaller step to cover the range.
+
+    With a short negative tail the nearer one can need a step half as large again as the other.
+    """
     steps = spec.quant_max - spec.quant_min
-    scale = _normal((high - low) / steps)
-    zero = np.clip(np.rint(-low / scale), 0, steps)
-    # An integer zero point moves the range; widen the step until both ends are inside again.
+    exact = np.clip(-low / _normal((high - low) / steps), 0, steps)
+    zeros = np.clip([np.ceil(exact) - 1.0, np.rint(exact), np.floor(exact) + 1.0], 0, steps)
+    scales = _covering(low, high, zeros, steps)
+    best = np.argmin(scales, axis=0)[None]
+    scale, zero = (np.take_along_axis(table, best, axis=0)[0] for table in (scales, zeros))
+    return _normal(scale), zero + spec.quant_min
+
+
+def _covering(low: F64, high: F64, zero: F64, steps: int) -> F64:
+    """The least scale that covers the range with `zero` codes below zero; infinite when none does."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        below = np.where(zero > 0, -low / zero, 0.0)
-        above = np.where(zero < steps, high / (steps - zero), 0.0)
-    return _normal(np.maximum(below, above)), zero + spec.quant_min
+        below = np.where(low < 0.0, -low / zero, 0.0)
+        above = np.where(high > 0.0, high / (steps - zero), 0.0)
+    return np.maximum(below, above)
 
 
 def _normal(scale: F64) -> F64:
@@ -67,7 +78,8 @@ def quantize(x: NDArray[Any], params: QuantParams, spec: QuantizerSpec) -> NDArr
         spec: form of the quantizer.
     """
     scale, zero = _shaped(params, spec, x)
-    codes = np.rint(x / scale) + zero
+    with np.errstate(over="ignore"):  # infinity saturates like any other large number
+        codes = np.rint(x / scale) + zero
     return np.clip(codes, spec.quant_min, spec.quant_max).astype(spec.dtype)
 
 

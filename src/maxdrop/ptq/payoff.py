@@ -7,7 +7,11 @@ from collections.abc import Iterator
 from maxdrop.data.graph import Graph, Node, OpKind
 from maxdrop.data.spec import Policy
 from maxdrop.ptq.fusing import float_regions
+from maxdrop.ptq.placement import PASS_THROUGH
 from maxdrop.ptq.targets import ACTIVATION_PRODUCT, NEVER, SMALL_MACS_SHARE, TARGETS, Row
+
+_QUANTIZABLE = frozenset({"float16", "float32"})
+"""Element types that the runtime turns into int8; it executes ops on the others as they are."""
 
 
 def target_row(node: Node, policy: Policy) -> Row | None:
@@ -56,8 +60,10 @@ def _objections(graph: Graph, node: Node, policy: Policy, regions: dict[str, str
         yield "asymmetric activations were asked for, but the runtime executes them in float here"
     if policy.placement == "all":
         return
-    if not row.pays:
+    if not row.pays and not (policy.placement == "measured" and row.measurable):
         yield row.reason
+    if node.name in policy.unprofitable:
+        yield policy.unprofitable[node.name]
     if node.name in regions:
         yield regions[node.name]
     if share < SMALL_MACS_SHARE:
@@ -70,16 +76,36 @@ def _structural(graph: Graph, node: Node) -> Iterator[str]:
         return
     for index in contraction.activation_inputs:
         value = graph.value(node.inputs[index])
-        if not value.is_float:
+        if value.dtype not in _QUANTIZABLE:
             yield f"input {index} has element type {value.dtype}"
         if value.is_constant:
             yield f"input {index} is a constant"
+        if _joins_constant(graph, value.name):
+            yield f"input {index} is joined with a constant: the runtime folds its quantizer and executes this in float"
     if contraction.weight_input is not None:
         weight = graph.value(node.inputs[contraction.weight_input])
-        if not weight.is_float:
+        if weight.dtype not in _QUANTIZABLE:
             yield f"weight has element type {weight.dtype}"
     if node.attrs.get("float_only"):
         yield str(node.attrs["float_only"])
+
+
+def _joins_constant(graph: Graph, value: str) -> bool:
+    """Whether a Concat with a constant branch lies above `value`, with only pass-through ops and ReLU between."""
+    stack, seen = [(value, False)], set()
+    while stack:
+        current, joined = stack.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        if joined and graph.value(current).is_constant:
+            return True
+        node = graph.producer(current)
+        if node.kind is OpKind.CONCAT:
+            stack.extend((branch, True) for branch in node.inputs)
+        elif node.kind in PASS_THROUGH or node.kind is OpKind.RELU:
+            stack.append((node.inputs[0], joined))
+    return False
 
 
 def is_first_layer(graph: Graph, node: Node) -> bool:

@@ -23,6 +23,7 @@ class Row(NamedTuple):
     pays: bool
     reason: str = ""
     per_channel_activations: bool = False
+    measurable: bool = True
 
 
 _BOTH: tuple[Scheme, ...] = ("symmetric", "asymmetric")
@@ -49,7 +50,7 @@ TARGETS: dict[str, dict[OpKind, Row]] = {
     "NPU": _ACCELERATOR,
 }
 
-ACTIVATION_PRODUCT = Row(_SYMMETRIC, pays=False, reason=_PRODUCT)
+ACTIVATION_PRODUCT = Row(_SYMMETRIC, pays=False, reason=_PRODUCT, measurable=False)
 """A matrix product of two activations, on every target."""
 
 SMALL_MACS_SHARE = 0.0005

@@ -40,17 +40,31 @@ class OpenVINOBackend:
 
     def __init__(self, target: str = "ANY") -> None:
         self._core = ov.Core()
-        wanted = _DEVICES[target]
-        self.device = wanted if wanted in self._core.available_devices else "CPU"
+        self._viewed: tuple[ov.Model, Graph] | None = None
+        self._wanted = _DEVICES[target]
+        self.device = self._wanted if self._wanted in self._core.available_devices else "CPU"
 
     @property
     def versions(self) -> dict[str, str]:
         """Versions that decide what a model computes."""
         return {"openvino": str(ov.get_version())}
 
+    @property
+    def machine(self) -> dict[str, str]:
+        """What decides how fast a model runs."""
+        name = self._core.get_property(self.device, "FULL_DEVICE_NAME")
+        return {"device": self.device, "name": str(name), "cores": str(len(os.sched_getaffinity(0)))}
+
+    @property
+    def runs_target(self) -> bool:
+        """Whether this machine has the device that models are made for."""
+        return self._wanted == self.device
+
     def graph(self, model: ov.Model) -> Graph:
-        """A read-only view of `model`."""
-        return build_graph(model)
+        """A read-only view of `model`; the last one is remembered, as one flow asks for it many times."""
+        if self._viewed is None or self._viewed[0] is not model:
+            self._viewed = (model, build_graph(model))
+        return self._viewed[1]
 
     def observe(
         self, model: ov.Model, requests: Sequence[Request], samples: Iterable[Any], progress: Progress

@@ -1,0 +1,56 @@
+"""What was measured to pay is kept for the next call on this machine, so that equal calls give equal plans."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from maxdrop.data.protocols import Backend
+from maxdrop.ptq.build import Planner
+from maxdrop.resolve import as_json
+from maxdrop.search.payoff import Payoff, measure_payoff
+
+
+def cached_payoff(
+    planner: Planner, backend: Backend[Any], model: Any, config: Mapping[str, Any], sample: Any
+) -> Payoff:
+    """`measure_payoff`, or what it returned for the same model, wishes, configuration, runtime and machine.
+
+    The cache lies in `$XDG_CACHE_HOME/maxdrop`, or `~/.cache/maxdrop`; it can be removed at any time. Where it cannot
+    be written, every call measures.
+    """
+    path = _folder() / f"payoff-{_key(planner, backend, config)}.json"
+    try:
+        return Payoff.model_validate_json(path.read_text())
+    except (OSError, ValidationError):
+        payoff = measure_payoff(planner, backend, model, config, sample)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(f".{os.getpid()}")
+        part.write_text(payoff.model_dump_json(indent=1))
+        part.replace(path)
+    except OSError:
+        return payoff  # a read-only home is no reason to fail
+    return payoff
+
+
+def _folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "maxdrop"
+
+
+def _key(planner: Planner, backend: Backend[Any], config: Mapping[str, Any]) -> str:
+    content = {
+        "graph": planner.graph.fingerprint,
+        "policy": planner.policy.model_dump(mode="json"),
+        "config": as_json(config),
+        "versions": backend.versions,
+        "machine": backend.machine,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]

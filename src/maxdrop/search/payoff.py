@@ -1,0 +1,143 @@
+"""On which ops int8 pays, measured: whole variants of the model against the float model, in turns.
+
+Timing single kernels would miss what a conversion at the border of an op costs, so whole models are compared. Ops are
+tried by families, because ops of one kind and similar size behave alike, and a handful of variants is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from maxdrop.data.graph import Graph, OpKind
+from maxdrop.data.plan import Candidate
+from maxdrop.data.protocols import Backend
+from maxdrop.data.schema import Frozen
+from maxdrop.data.spec import Precision
+from maxdrop.ptq.build import Planner
+from maxdrop.search.speed import compare
+
+_FAMILIES = {
+    OpKind.CONVOLUTION: "dense",
+    OpKind.CONV_TRANSPOSE: "dense",
+    OpKind.MATMUL: "dense",
+    OpKind.DEPTHWISE_CONVOLUTION: "depthwise",
+    OpKind.GROUP_CONVOLUTION: "grouped",
+}
+_BLOCKS = 15
+_WORTH = 1.02
+"""Speed-up below which int8 is not worth its error."""
+
+_TIE = 0.01
+"""Variants whose speed-ups differ by less than this are equally fast; the one with fewer int8 ops is taken."""
+
+
+class Variant(Frozen):
+    """One measured choice of int8 ops.
+
+    Attributes:
+        name: of the families that are int8.
+        ops: the ops that are int8.
+        speedup: over the float model, to two decimals.
+    """
+
+    name: str
+    ops: tuple[str, ...]
+    speedup: float
+
+
+class Payoff(Frozen):
+    """What was measured, and what follows.
+
+    Attributes:
+        variants: all that was compared.
+        unprofitable: ops that are better left float, each with the reason.
+    """
+
+    variants: tuple[Variant, ...]
+    unprofitable: dict[str, str]
+
+
+def measure_payoff(
+    planner: Planner, backend: Backend[Any], model: Any, config: Mapping[str, Any], sample: Any
+) -> Payoff:
+    """Find the fastest choice of families; none of them if none is worth it.
+
+    Args:
+        planner: whose `int8_ops` may become int8.
+        backend: of the model.
+        model: the float model.
+        config: the user's compile configuration.
+        sample: what is run.
+    """
+    families = _families(planner.graph, planner.int8_ops)
+    tried = _measure(_unions(families), planner, backend, model, config, sample)
+    best = _best(tried)
+    if best is None and families:
+        tried += _measure(_largest(planner.graph, families), planner, backend, model, config, sample)
+        best = _best(tried)
+    kept = set(best.ops) if best is not None else set()
+    reasons = {op: _reason(name, tried, best) for name, ops in families.items() for op in ops if op not in kept}
+    return Payoff(variants=tuple(tried), unprofitable={op: reasons[op] for op in planner.int8_ops if op in reasons})
+
+
+def _families(graph: Graph, ops: Sequence[str]) -> dict[str, list[str]]:
+    """Ops by family, the family with the most work first."""
+    found: dict[str, list[str]] = {}
+    for op in ops:
+        found.setdefault(_FAMILIES.get(graph.node(op).kind, "other"), []).append(op)
+    work = {name: sum(graph.node(op).macs for op in members) for name, members in found.items()}
+    return dict(sorted(found.items(), key=lambda item: (-work[item[0]], item[0])))
+
+
+def _unions(families: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The first family, the first two, the first three, ...; and the second one alone."""
+    names = list(families)
+    unions = {"+".join(names[:n]): [op for f in names[:n] for op in families[f]] for n in range(1, len(names) + 1)}
+    if len(names) > 1:
+        unions[names[1]] = families[names[1]]
+    return unions
+
+
+def _largest(graph: Graph, families: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The ops that do the most work, in case int8 pays on these only."""
+    ops = sorted((op for members in families.values() for op in members), key=lambda op: -graph.node(op).macs)
+    shares = {"largest half": len(ops) // 2, "largest fifth": len(ops) // 5}
+    return {name: ops[:count] for name, count in shares.items() if count}
+
+
+def _measure(
+    variants: Mapping[str, Sequence[str]],
+    planner: Planner,
+    backend: Backend[Any],
+    model: Any,
+    config: Mapping[str, Any],
+    sample: Any,
+) -> list[Variant]:
+    models = [model]
+    for ops in variants.values():
+        floats = dict.fromkeys(set(planner.int8_ops) - set(ops), Precision.FLOAT)
+        models.append(backend.apply(model, planner(Candidate().with_precision(floats)), planner.arrays))
+    blocks = backend.latency(models, config, sample, _BLOCKS)
+    speedups = [compare(blocks[0], row).speedup for row in blocks[1:]]
+    order = {op: i for i, op in enumerate(planner.int8_ops)}
+    return [
+        Variant(name=name, ops=tuple(sorted(ops, key=order.__getitem__)), speedup=round(speedup, 2))
+        for (name, ops), speedup in zip(variants.items(), speedups, strict=True)
+    ]
+
+
+def _best(tried: Sequence[Variant]) -> Variant | None:
+    top = max((v.speedup for v in tried), default=0.0)
+    if top < _WORTH:
+        return None
+    return min((v for v in tried if v.speedup >= top - _TIE), key=lambda v: (len(v.ops), v.name))
+
+
+def _reason(family: str, tried: Sequence[Variant], best: Variant | None) -> str:
+    if best is None:
+        top = max(v.speedup for v in tried)
+        return f"measured: no choice of int8 ops makes this model faster here (the best ran at {top:.2f}x)"
+    others = [v for v in tried if family in v.name.split("+")]
+    own = max((v.speedup for v in others), default=best.speedup)
+    return f"measured: with int8 on {family} ops {own:.2f}x as fast as float, without {best.speedup:.2f}x"
