@@ -11,9 +11,9 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset13 as opset
 
-from maxdrop.backends.openvino.feed import infer
-from maxdrop.backends.openvino.shapes import known_sizes, partial_shape
 from maxdrop.backends.openvino.naming import Names
+from maxdrop.backends.openvino.shapes import known_sizes, partial_shape
+from maxdrop.backends.openvino.streaming import run_in_order, run_overlapped
 from maxdrop.data.statistics import Request, TensorStatistics
 
 ROWS_PER_SAMPLE = 9
@@ -39,14 +39,13 @@ def observe(
     if first is None:
         return {}
     watched, known = _watched(model, requests, first)
-    config = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    runner = ov.Core().compile_model(watched, "CPU", config).create_infer_request()
     collectors = [_Collector(r, MEMORY_CAP // max(len(known), 1)) for r in known]
-    offset = len(watched.outputs) - 4 * len(known)
-    for number, sample in enumerate(chain([first], source)):
-        infer(runner, sample, number)
+    outputs = range(len(watched.outputs) - 4 * len(known), len(watched.outputs))
+    # A stateful model's samples depend on the ones before them, so they run one after another.
+    run = run_in_order if watched.get_sinks() else run_overlapped
+    for number, found in enumerate(run(watched, chain([first], source), outputs)):
         for i, collector in enumerate(collectors):
-            collector.add(*(runner.get_output_tensor(offset + 4 * i + k).data for k in range(4)))
+            collector.add(*found[4 * i : 4 * i + 4])
         progress(number + 1)
     return {c.request.value: c.result() for c in collectors if c.count}
 
@@ -70,6 +69,10 @@ def _reductions(value: Any, channel_axis: int, shape: tuple[int | None, ...]) ->
     channel = channel_axis % rank
     if value.get_element_type() != ov.Type.f32:
         value = opset.convert(value, "f32").output(0)
+    if value.get_partial_shape()[channel].is_dynamic:
+        # What varies from sample to sample, like the tokens in a product of activations, is no channel.
+        value = opset.unsqueeze(value, opset.constant(np.array([rank], np.int64))).output(0)
+        shape, channel, rank = (*shape, 1), rank, rank + 1
     batch = [0] if rank > 1 and channel != 0 else []
     rest = [axis for axis in range(rank) if axis != channel and axis not in batch]
     if not rest:
@@ -86,7 +89,9 @@ def _every_nth(value: Any, shape: tuple[int | None, ...], axes: list[int]) -> An
     wide = sum((shape[axis] or 2) > 1 for axis in axes)
     per_axis = round(ROWS_PER_SAMPLE ** (1 / max(wide, 1)))
     steps = [max(1, -(-(shape[axis] or 1) // per_axis)) for axis in axes]
-    starts = [step // 2 if value.get_partial_shape()[axis].is_static else 0 for step, axis in zip(steps, axes, strict=True)]
+    starts = [
+        step // 2 if value.get_partial_shape()[axis].is_static else 0 for step, axis in zip(steps, axes, strict=True)
+    ]
     ends = np.full(len(axes), np.iinfo(np.int64).max, np.int64)
     i64 = [opset.constant(np.asarray(x, np.int64)) for x in (starts, ends, steps, axes)]
     return opset.slice(value, i64[0], i64[1], i64[2], i64[3]).output(0)
