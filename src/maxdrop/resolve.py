@@ -143,6 +143,8 @@ def _check_bias_correction(params: AdvancedBiasCorrectionParameters) -> None:
     if params.threshold is not None and params.threshold < 0:
         message = f"`bias_correction_params.threshold` must be >= 0, but got {params.threshold}"
         raise ValidationError(message)
+    if params.threshold is not None:
+        _refuse("bias_correction_params.threshold", "every shift is applied; leave it at None")
 
 
 def _refuse(name: str, advice: str) -> None:

@@ -68,12 +68,20 @@ def _rules(graph: Graph, scope: IgnoredScope) -> Iterator[tuple[str, list[str]]]
     for name in scope.names:
         yield f"name {name!r}", [name] if name in graph else []
     for pattern in scope.patterns:
-        yield f"pattern {pattern!r}", [node.name for node in graph if re.match(pattern, node.name)]
+        yield f"pattern {pattern!r}", [node.name for node in graph if _compile(pattern).match(node.name)]
     for kind in scope.types:
         yield f"type {kind!r}", [node.name for node in graph if node.native_type == kind]
     for subgraph in scope.subgraphs:
         rule = f"subgraph {subgraph.inputs} -> {subgraph.outputs}"
         yield rule, sorted(_between(graph, subgraph))
+
+
+def _compile(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        message = f"`patterns` must be regular expressions, but {pattern!r} is none: {error}"
+        raise ValidationError(message) from error
 
 
 def _effective(graph: Graph, name: str) -> list[str]:

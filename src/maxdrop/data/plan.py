@@ -154,7 +154,7 @@ class Arrays:
         if not path.exists():
             return found
         try:
-            with np.load(path) as data:
+            with path.open("rb") as file, np.load(file) as data:
                 damaged = [name for name in data.files if found.put(data[name]).sha256 != name]
         except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
             raise PlanError(f"{path} must hold the arrays of a plan, but cannot be read: {error}") from error

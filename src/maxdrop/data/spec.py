@@ -29,6 +29,8 @@ class QuantizerSpec(Frozen):
         axes: axes that keep parameters of their own; empty for one scale for the whole tensor.
         narrow_range: leaves out the lowest code, so that int8 spans -127..127.
         reduced_range: uses 7 of 8 bits, for targets whose 16-bit sums would saturate.
+        smooth_axis: axis whose indices have a factor each, None without such factors. They occur in pairs: the
+            factors of the weights are the inverse of those of the activation, so that their product holds none.
     """
 
     dtype: Literal["int8", "uint8"]
@@ -36,6 +38,7 @@ class QuantizerSpec(Frozen):
     axes: tuple[int, ...] = ()
     narrow_range: bool = False
     reduced_range: bool = False
+    smooth_axis: int | None = None
 
     @property
     def quant_min(self) -> int:
@@ -53,10 +56,14 @@ class QuantizerSpec(Frozen):
 
 
 class QuantParams(Frozen):
-    """Numbers of a quantizer: one entry, or one for each index of the kept axes in C order."""
+    """Numbers of a quantizer: one entry, or one for each index of the kept axes in C order.
+
+    `factors` has one entry for each index of the smooth axis.
+    """
 
     scale: tuple[float, ...]
     zero_point: tuple[int, ...]
+    factors: tuple[float, ...] = ()
 
 
 class StatisticKind(str, Enum):
@@ -98,6 +105,17 @@ class EstimatorSpec(Frozen):
     upper: BoundSpec | None = None
 
 
+SmoothQuantAlpha = float | Literal["auto"] | None
+"""How much of the spread of the channels moves into the weights: 0..1, chosen by op, or None for not at all."""
+
+
+class SmoothQuantPolicy(Frozen):
+    """SmoothQuant by kind of op."""
+
+    matmul: SmoothQuantAlpha = "auto"
+    convolution: SmoothQuantAlpha = None
+
+
 class ActivationPolicy(Frozen):
     """What the user wishes for activations; None leaves the choice to the package."""
 
@@ -127,6 +145,7 @@ class Policy(Frozen):
         reduced_range: which weights use 7 bits: all, those of the first layers, or none.
         ignored: ops that the user's ignored scope matched, each with the rule that matched.
         bias_correction: whether biases absorb the mean quantization error.
+        smooth_quant: how channels of activations are evened out at the cost of the weights.
         bias_correction_threshold: a relative shift of the output above this is not applied; None for no limit.
     """
 
@@ -140,3 +159,4 @@ class Policy(Frozen):
     ignored: dict[str, str] = Field(default_factory=dict)
     bias_correction: bool = True
     bias_correction_threshold: float | None = None
+    smooth_quant: SmoothQuantPolicy = SmoothQuantPolicy()

@@ -38,6 +38,22 @@ class TraceHeader(Frozen):
 Role = Literal["float", "int8", "search", "prune"]
 
 
+class Evidence(Frozen):
+    """Why a candidate was rejected before all validation items were scored.
+
+    Attributes:
+        test: "bound" when no outcome of the other items could save it, "betting" when that is improbable.
+        items: number of items that were scored.
+        of: number of all items.
+        text: the same for people.
+    """
+
+    test: Literal["bound", "betting"]
+    items: int
+    of: int
+    text: str
+
+
 class Trial(Frozen):
     """One evaluated candidate.
 
@@ -45,10 +61,14 @@ class Trial(Frozen):
         role: what the trial was for.
         candidate: None for the float model itself.
         plan_key: key of the plan it was built from; empty for the float model.
-        state: whether it ended with a metric.
-        metric: as the user's function returned it.
-        drop: loss against the float model in the terms of the limit; positive is worse.
+        state: whether it ended with a metric; "rejected" when some items were enough to see that it fails.
+        metric: as the user's function returned it; of several metrics the first one of the limit.
+        metrics: all of them, where the user's function returned several.
+        drop: loss against the float model in the terms of the limit; positive is worse. With several metrics the
+            largest share of a limit that is used up; of a rejected candidate the drop on the items it was scored on.
+        upper: upper end of the drop's interval, where the limit is on that.
         per_item: one number for each validation item, where the user's function gave them.
+        evidence: of a rejected candidate.
         seconds: wall time of building, compiling and scoring.
         error: type and text of what the user's function raised.
     """
@@ -58,12 +78,27 @@ class Trial(Frozen):
     role: Role
     candidate: Candidate | None
     plan_key: str = ""
-    state: Literal["complete", "failed"] = "complete"
+    state: Literal["complete", "rejected", "failed"] = "complete"
     metric: float | None = None
+    metrics: dict[str, float] | None = None
     drop: float | None = None
+    upper: float | None = None
     per_item: tuple[float, ...] | None = None
+    evidence: Evidence | None = None
     seconds: float = 0.0
     error: str | None = None
+
+    @property
+    def bound(self) -> float | None:
+        """What is compared with the limit: the upper end of the drop's interval where it was asked for."""
+        return self.drop if self.upper is None else self.upper
+
+    @property
+    def validations(self) -> float:
+        """Share of the validation items that were scored."""
+        if self.state == "failed":
+            return 0.0
+        return 1.0 if self.evidence is None else self.evidence.items / self.evidence.of
 
 
 class Note(Frozen):
@@ -100,7 +135,7 @@ class Trace:
 
     def find(self, plan_key: str) -> Trial | None:
         """The finished trial of the plan with this key, if there is one."""
-        hits = (t for t in self.trials if t.state == "complete" and t.plan_key == plan_key)
+        hits = (t for t in self.trials if t.state != "failed" and t.plan_key == plan_key)
         return next(hits, None)
 
     def copy_to(self, path: Path) -> None:

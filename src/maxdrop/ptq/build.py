@@ -18,9 +18,18 @@ from maxdrop.ptq.numerics import fake_quantize, params_from_range
 from maxdrop.ptq.payoff import choose_int8, is_first_layer, target_row
 from maxdrop.ptq.placement import Slot, place
 from maxdrop.ptq.ranges import get_estimator
-from maxdrop.ptq.weights import weight_params, weight_spec
+from maxdrop.ptq.smooth_quant import (
+    alphas_of,
+    channel_axis,
+    choose_factors,
+    reader_of,
+    smoothed_statistics,
+    with_factors,
+)
+from maxdrop.ptq.weights import scaled_inputs, weight_params, weight_spec
 
 T = TypeVar("T")
+F32 = NDArray[np.float32]
 
 SHARE_RATIO = 4.0
 """Branches of a Concat share parameters when their ranges differ by less than this factor."""
@@ -62,7 +71,8 @@ class Planner:
         slots = place(self.graph, int8, self._may_share, self._per_channel)
         activations = [q for group in _by_group(slots) for q in self._activation_quantizers(group)]
         stored = [op for op in self.int8_ops if precision[op] is not Precision.FLOAT]
-        weights = [q for op in stored for q in self._weight_quantizer(op)]
+        by_op = {use.node: q for q in activations for use in q.serves}
+        weights = [q for op in stored for q in self._weight_quantizer(op, by_op.get(op))]
         reasons = dict(self._reasons)
         reasons.update({op: REVERTED for op in self.int8_ops if precision[op] is Precision.FLOAT})
         reasons.update({op: WEIGHTS_ONLY for op in self.int8_ops if precision[op] is Precision.INT8_WEIGHTS})
@@ -71,7 +81,7 @@ class Planner:
             policy=self.policy,
             candidate=candidate.with_precision({}),
             quantizers=tuple(activations + weights),
-            edits=tuple(self._bias_shifts(int8, activations)),
+            edits=tuple(self._bias_shifts(int8, by_op)),
             int8_ops=tuple(int8),
             float_ops={node.name: reasons[node.name] for node in self.graph if node.name in reasons},
         )
@@ -108,7 +118,10 @@ class Planner:
         measured = tuple(sorted({value for slot in slots for value in slot.measured}))
         serves = [self.graph.node(use.node) for slot in slots for use in slot.serves]
         spec = self._activation_spec(slots, serves, measured)
-        params = self._remember((measured, spec), lambda: self._activation_params(measured, spec))
+        factors = self._factors(slots, spec)
+        params = self._remember((measured, spec, id(factors)), lambda: self._activation_params(measured, spec, factors))
+        if factors is not None:
+            spec = spec.model_copy(update={"smooth_axis": channel_axis(serves[0])})
         return [
             Quantizer(
                 id=slot.value if not slot.per_channel else slot.group,
@@ -141,23 +154,57 @@ class Planner:
             return QuantizerSpec(dtype="int8", axes=axes, narrow_range=wishes.narrow_range)
         return QuantizerSpec(dtype="uint8", symmetric=False, axes=axes)
 
-    def _activation_params(self, measured: tuple[str, ...], spec: QuantizerSpec) -> QuantParams:
+    def _activation_params(self, measured: tuple[str, ...], spec: QuantizerSpec, factors: F32 | None) -> QuantParams:
         merged = merge_ranges(self.statistics[value] for value in measured)
         if spec.axes:
             return params_from_range(merged.channel_min, merged.channel_max, spec)
-        return params_from_range(*get_estimator(self.policy.activations.estimator)(merged, spec), spec)
+        if factors is None:
+            return params_from_range(*self._find_range(merged, spec), spec)
+        low, high = self._find_range(smoothed_statistics(merged, factors), spec)
+        return with_factors(params_from_range(low, high, spec), factors)
 
-    def _weight_quantizer(self, op: str) -> list[Quantizer]:
+    def _find_range(self, statistics: TensorStatistics, spec: QuantizerSpec) -> tuple[float, float]:
+        return get_estimator(self.policy.activations.estimator)(statistics, spec)
+
+    def _factors(self, slots: list[Slot], spec: QuantizerSpec) -> F32 | None:
+        """Factors of SmoothQuant, the same for every candidate; None where there are none."""
+        slot = slots[0]
+        if len(slots) > 1 or slot.per_channel or set(slot.uses) != set(slot.serves):
+            return None
+        return self._remember(("factors", slot.value, spec), lambda: self._make_factors(slot.value, spec))
+
+    def _make_factors(self, value: str, spec: QuantizerSpec) -> F32 | None:
+        wanted = set(self.int8_ops)
+        nodes = [self.graph.node(use.node) for use in self.graph.value(value).uses if use.node in wanted]
+        alphas = alphas_of(nodes, self.policy)
+        if not alphas:
+            return None
+        statistics = self.statistics[value]
+        weights = [self._weight_spec(node) for node in nodes]
+        readers = [reader_of(self.graph, node, weight) for node, weight in zip(nodes, weights, strict=True)]
+        if any(len(reader.weight) != statistics.rows.shape[1] for reader in readers):
+            return None
+        return choose_factors(statistics, readers, spec, self._find_range, alphas)
+
+    def _weight_spec(self, node: Node) -> QuantizerSpec:
+        reduced = self.policy.reduced_range == "all" or (
+            self.policy.reduced_range == "first" and is_first_layer(self.graph, node)
+        )
+        return weight_spec(node, self.policy.weights, reduced)
+
+    def _weight_quantizer(self, op: str, activation: Quantizer | None) -> list[Quantizer]:
+        """The quantizer of the op's constant operand, which absorbs the factors of its `activation`."""
         node = self.graph.node(op)
         if node.contraction is None or node.contraction.weight_input is None:
             return []
         index = node.contraction.weight_input
         value = node.inputs[index]
-        reduced = self.policy.reduced_range == "all" or (
-            self.policy.reduced_range == "first" and is_first_layer(self.graph, node)
+        spec, factors = self._weight_spec(node), activation.params.factors if activation else ()
+        if factors:
+            spec = spec.model_copy(update={"smooth_axis": node.contraction.weight_channel_axis})
+        params = self._remember(
+            ("weight", value, spec, factors), lambda: self._weight_params(node, value, spec, factors)
         )
-        spec = weight_spec(node, self.policy.weights, reduced)
-        params = self._remember(("weight", value, spec), lambda: weight_params(self.graph.constant(value), spec))
         use = UseRef(node=op, index=index)
         return [
             Quantizer(
@@ -172,10 +219,17 @@ class Planner:
             )
         ]
 
-    def _bias_shifts(self, int8: list[str], activations: list[Quantizer]) -> list[BiasShift]:
+    def _weight_params(self, node: Node, value: str, spec: QuantizerSpec, factors: tuple[float, ...]) -> QuantParams:
+        weight = self.graph.constant(value)
+        if not factors or node.contraction is None:
+            return weight_params(weight, spec)
+        inverse = 1.0 / np.asarray(factors)
+        scaled = scaled_inputs(weight.astype(np.float32), np.asarray(factors, np.float32), node.contraction)
+        return with_factors(weight_params(scaled, spec), inverse)
+
+    def _bias_shifts(self, int8: list[str], by_op: dict[str, Quantizer]) -> list[BiasShift]:
         if not self.policy.bias_correction:
             return []
-        by_op = {use.node: q for q in activations for use in q.serves}
         shifts = (self._bias_shift(op, by_op[op]) for op in int8)
         return [shift for shift in shifts if shift is not None]
 
@@ -187,7 +241,7 @@ class Planner:
         node = self.graph.node(op)
         contraction = node.contraction
         statistics = self.statistics[_data_inputs(node)[0]]
-        quantizers = self._weight_quantizer(op)
+        quantizers = self._weight_quantizer(op, activation)
         if contraction is None or not quantizers:
             return None
         weight = self.graph.constant(quantizers[0].value)

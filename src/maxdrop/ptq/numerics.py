@@ -4,6 +4,8 @@ real = scale * (q - zero_point),   q = clip(round_half_even(real / scale) + zero
 
 Scales are float32 and zero points are integers: with a fractional zero point the integer kernels compute
 something else than the simulation. Zero is always exactly representable, so that padding stays exact.
+
+With SmoothQuant each channel has a factor: real = factor * scale * (q - zero_point).
 """
 
 from __future__ import annotations
@@ -78,6 +80,8 @@ def quantize(x: NDArray[Any], params: QuantParams, spec: QuantizerSpec) -> NDArr
         spec: form of the quantizer.
     """
     scale, zero = _shaped(params, spec, x)
+    if spec.smooth_axis is not None:
+        scale = scale * _factors(params, spec.smooth_axis, x)
     with np.errstate(over="ignore"):  # infinity saturates like any other large number
         codes = np.rint(x / scale) + zero
     return np.clip(codes, spec.quant_min, spec.quant_max).astype(spec.dtype)
@@ -86,6 +90,8 @@ def quantize(x: NDArray[Any], params: QuantParams, spec: QuantizerSpec) -> NDArr
 def dequantize(codes: NDArray[Any], params: QuantParams, spec: QuantizerSpec) -> F32:
     """Real numbers behind `codes`, float32."""
     scale, zero = _shaped(params, spec, codes)
+    if spec.smooth_axis is not None:
+        scale = scale * _factors(params, spec.smooth_axis, codes)
     return ((codes.astype(np.float32) - zero) * scale).astype(np.float32)
 
 
@@ -98,6 +104,10 @@ def _shaped(params: QuantParams, spec: QuantizerSpec, like: NDArray[Any]) -> tup
     shape = kept_shape(like.shape, spec.axes)
     scale = np.asarray(params.scale, np.float32).reshape(shape)
     return scale, np.asarray(params.zero_point, np.float32).reshape(shape)
+
+
+def _factors(params: QuantParams, axis: int, like: NDArray[Any]) -> F32:
+    return np.asarray(params.factors, np.float32).reshape(kept_shape(like.shape, (axis,)))
 
 
 def kept_shape(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:

@@ -13,6 +13,8 @@ from maxdrop.ptq.targets import ACTIVATION_PRODUCT, NEVER, SMALL_MACS_SHARE, TAR
 _QUANTIZABLE = frozenset({"float16", "float32"})
 """Element types that the runtime turns into int8; it executes ops on the others as they are."""
 
+_MOVED_THROUGH = frozenset({OpKind.RELU, OpKind.ADD, OpKind.SUBTRACT, OpKind.MULTIPLY, OpKind.DIVIDE})
+
 
 def target_row(node: Node, policy: Policy) -> Row | None:
     """The row of the target table that speaks of `node`; None when its kind never runs in int8."""
@@ -74,6 +76,8 @@ def _structural(graph: Graph, node: Node) -> Iterator[str]:
     contraction = node.contraction
     if contraction is None:
         return
+    if node.attrs.get("float_only"):
+        yield str(node.attrs["float_only"])
     for index in contraction.activation_inputs:
         value = graph.value(node.inputs[index])
         if value.dtype not in _QUANTIZABLE:
@@ -86,12 +90,12 @@ def _structural(graph: Graph, node: Node) -> Iterator[str]:
         weight = graph.value(node.inputs[contraction.weight_input])
         if weight.dtype not in _QUANTIZABLE:
             yield f"weight has element type {weight.dtype}"
-    if node.attrs.get("float_only"):
-        yield str(node.attrs["float_only"])
 
 
 def _joins_constant(graph: Graph, value: str) -> bool:
-    """Whether a Concat with a constant branch lies above `value`, with only pass-through ops and ReLU between."""
+    """Whether a Concat with a constant branch lies above `value`, with nothing between but what the runtime moves a
+    quantizer through: pass-through ops, rectifiers, and arithmetic with a constant.
+    """
     stack, seen = [(value, False)], set()
     while stack:
         current, joined = stack.pop()
@@ -103,8 +107,11 @@ def _joins_constant(graph: Graph, value: str) -> bool:
         node = graph.producer(current)
         if node.kind is OpKind.CONCAT:
             stack.extend((branch, True) for branch in node.inputs)
-        elif node.kind in PASS_THROUGH or node.kind is OpKind.RELU:
+        elif node.kind in PASS_THROUGH:
             stack.append((node.inputs[0], joined))
+        elif node.kind in _MOVED_THROUGH:
+            moving = [(v, joined) for v in node.inputs if not graph.value(v).is_constant]
+            stack.extend(moving if len(moving) == 1 else [])
     return False
 
 

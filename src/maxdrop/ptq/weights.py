@@ -35,6 +35,12 @@ def weight_params(weight: NDArray[Any], spec: QuantizerSpec) -> QuantParams:
     return params_from_range(weight.min(axis=axes), weight.max(axis=axes), spec)
 
 
+def scaled_inputs(weight: NDArray[Any], factors: NDArray[Any], contraction: Contraction) -> NDArray[Any]:
+    """`weight` with each input channel multiplied by its factor; of dense contractions only."""
+    shape = [-1 if axis == contraction.weight_channel_axis else 1 for axis in range(weight.ndim)]
+    return weight * factors.reshape(shape)
+
+
 def channel_sums(weight: NDArray[Any], contraction: Contraction) -> NDArray[np.float64]:
     """Sums over kernel positions, float64 (groups, outputs of a group, inputs of a group)."""
     return np.asarray(canonical(weight, contraction).sum(axis=3, dtype=np.float64))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from numbers import Real
 from typing import Any, Literal
 
@@ -83,16 +83,20 @@ def read_metric(returned: Any) -> tuple[float, tuple[float, ...] | None]:
 def _values(per_item: Any) -> tuple[float, ...] | None:
     if per_item is None:
         return None
-    if not isinstance(per_item, Sequence) and not hasattr(per_item, "__len__"):
+    if isinstance(per_item, (str, bytes, Mapping)) or not hasattr(per_item, "__len__"):
         message = f"per-item values must be a list, but got {type(per_item).__name__}"
         raise MetricError(message)
     try:
-        if any(hasattr(x, "__len__") and getattr(x, "ndim", 1) for x in per_item):
+        if any(_is_output(x) for x in per_item):
             return None
         return tuple(_number(x) for x in per_item)
     except (TypeError, ValueError) as error:
         message = f"per-item values must be numbers, one for each item, but got {per_item!r:.200}"
         raise MetricError(message) from error
+
+
+def _is_output(x: Any) -> bool:
+    return hasattr(x, "__len__") and not isinstance(x, (str, bytes)) and getattr(x, "ndim", 1) > 0
 
 
 def _number(x: Any) -> float:

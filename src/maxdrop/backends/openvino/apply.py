@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from openvino import opset13 as opset
 
 from maxdrop.backends.openvino.bias import add_shift
+from maxdrop.backends.openvino.edits import divided_by_factors, multiplied_by_factors
 from maxdrop.backends.openvino.graph import read_constant
 from maxdrop.backends.openvino.naming import Names
 from maxdrop.data.plan import Arrays, QuantizationPlan, Quantizer
 from maxdrop.ptq.numerics import kept_shape, quantize
-
-_NUMPY = {"f16": np.float16, "f32": np.float32, "f64": np.float64}
 
 
 def apply_plan(model: ov.Model, plan: QuantizationPlan, arrays: Arrays, version: str) -> ov.Model:
@@ -37,33 +36,46 @@ def apply_plan(model: ov.Model, plan: QuantizationPlan, arrays: Arrays, version:
     for name, node in names.nodes.items():
         if node.get_friendly_name() != name:
             node.set_friendly_name(name)
-    for edit in plan.edits:
-        add_shift(names.nodes[edit.op], arrays.get(edit.shift))
-    codes: dict[tuple[str, Any], Any] = {}
     for quantizer in plan.quantizers:
         if quantizer.constant:
-            _store_weight(names, quantizer, codes)
+            _store_weight(names, quantizer)
         else:
             _insert_fake_quantize(names, quantizer)
+    # After the quantizers, so that one on the op's own output sees the shifted values.
+    for edit in plan.edits:
+        add_shift(names.nodes[edit.op], arrays.get(edit.shift))
     result.validate_nodes_and_infer_types()
     _write_info(result, plan, version)
     return result
 
 
-def fake_quantize(source: Any, quantizer: Quantizer, name: str) -> Any:
-    """A FakeQuantize node on the output `source` with the quantizer's numbers."""
+def fake_quantize(source: Any, quantizer: Quantizer, name: str, *, absorbed: bool = False) -> Any:
+    """The output of a FakeQuantize with the quantizer's numbers on the output `source`, of the same element type.
+
+    With `absorbed`, the weights of all readers hold the factors of a smoothing quantizer.
+    """
     spec, params = quantizer.spec, quantizer.params
     scale = np.asarray(params.scale, np.float64)
     zero = np.asarray(params.zero_point, np.float64)
     shape = _parameter_shape(source, spec.axes)
     low = ((spec.quant_min - zero) * scale).reshape(shape)
     high = ((spec.quant_max - zero) * scale).reshape(shape)
-    dtype = _NUMPY[source.get_element_type().to_string()]
-    ends = [_constant(end.astype(dtype), f"{name}/{label}") for end, label in ((low, "low"), (high, "high"))]
+    ends = [_constant(end.astype(np.float32), f"{name}/{label}") for end, label in ((low, "low"), (high, "high"))]
     levels = spec.quant_max - spec.quant_min + 1
-    node = opset.fake_quantize(source, ends[0], ends[1], ends[0], ends[1], levels)
+    real = divided_by_factors(_converted(source, ov.Type.f32, f"{name}/f32"), quantizer, name)
+    node = opset.fake_quantize(real, *ends, *ends, levels)
     node.set_friendly_name(name)
-    return node
+    result = node.output(0) if absorbed else multiplied_by_factors(node.output(0), quantizer, name)
+    return _converted(result, source.get_element_type(), f"{name}/converted")
+
+
+def _converted(source: Any, element_type: ov.Type, name: str) -> Any:
+    """`source` as `element_type`; ranges and scales are float32 even in a float16 model, which would round them."""
+    if source.get_element_type() == element_type:
+        return source
+    node = opset.convert(source, element_type.to_string())
+    node.set_friendly_name(name)
+    return node.output(0)
 
 
 def _parameter_shape(source: Any, axes: tuple[int, ...]) -> tuple[int, ...]:
@@ -76,33 +88,32 @@ def _parameter_shape(source: Any, axes: tuple[int, ...]) -> tuple[int, ...]:
 
 def _insert_fake_quantize(names: Names, quantizer: Quantizer) -> None:
     source = names.output(quantizer.value)
-    node = fake_quantize(source, quantizer, f"{quantizer.id}/fake_quantize")
+    quantized = fake_quantize(source, quantizer, f"{quantizer.id}/fake_quantize", absorbed=True)
     for use in quantizer.uses:
-        names.nodes[use.node].input(use.index).replace_source_output(node.output(0))
+        names.nodes[use.node].input(use.index).replace_source_output(quantized)
 
 
-def _store_weight(names: Names, quantizer: Quantizer, codes: dict[tuple[str, Any], Any]) -> None:
-    """Replace a weight by int8 codes and a scale; readers of one weight with equal codes share them."""
-    key = (quantizer.value, (quantizer.spec, quantizer.params))
-    if key not in codes:
-        source = names.output(quantizer.value)
-        weight = read_constant(source)
-        stored = quantize(weight.astype(np.float32), quantizer.params, quantizer.spec)
-        codes[key] = _dequantized(stored, quantizer, source.get_element_type())
+def _store_weight(names: Names, quantizer: Quantizer) -> None:
+    """Replace a weight by int8 codes and a scale.
+
+    Readers of one weight get codes of their own, by whose names `executed` recognises the kernels; the file holds
+    equal constants once anyway.
+    """
+    source = names.output(quantizer.value)
+    stored = quantize(read_constant(source).astype(np.float32), quantizer.params, quantizer.spec)
+    weight = _dequantized(stored, quantizer, source.get_element_type())
     for use in quantizer.uses:
-        names.nodes[use.node].input(use.index).replace_source_output(codes[key].output(0))
+        names.nodes[use.node].input(use.index).replace_source_output(weight)
 
 
 def _dequantized(stored: NDArray[Any], quantizer: Quantizer, element_type: ov.Type) -> Any:
     name = quantizer.id
-    constant = _constant(stored, f"{name}/int8")
-    convert = opset.convert(constant, element_type.to_string())
+    convert = opset.convert(_constant(stored, f"{name}/int8"), "f32")
     convert.set_friendly_name(f"{name}/convert")
-    scale = np.asarray(quantizer.params.scale, _NUMPY[element_type.to_string()])
-    shape = kept_shape(stored.shape, quantizer.spec.axes)
-    multiply = opset.multiply(convert, _constant(scale.reshape(shape), f"{name}/scale"))
+    scale = np.asarray(quantizer.params.scale, np.float32).reshape(kept_shape(stored.shape, quantizer.spec.axes))
+    multiply = opset.multiply(convert, _constant(scale, f"{name}/scale"))
     multiply.set_friendly_name(f"{name}/dequantized")
-    return multiply
+    return _converted(multiply.output(0), element_type, f"{name}/converted")
 
 
 def _constant(data: NDArray[Any], name: str) -> Any:

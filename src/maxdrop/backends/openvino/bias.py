@@ -85,8 +85,7 @@ def _insert(output: Any, data: NDArray[Any], op: str) -> None:
 
 
 def _constant(data: NDArray[Any], element_type: ov.Type, name: str) -> Any:
-    dtype = {"f16": np.float16, "f64": np.float64}.get(element_type.to_string(), np.float32)
-    node = opset.constant(np.ascontiguousarray(data.astype(dtype)))
+    node = opset.constant(np.ascontiguousarray(data), dtype=element_type)
     node.set_friendly_name(name)
     return node.output(0)
 

@@ -47,6 +47,8 @@ def _convolution(native: Any, kind: str, constant: list[bool]) -> tuple[Contract
     sizes = list(shape.to_shape())
     groups = sizes[group_axis] if group_axis is not None else 1
     contraction = Contraction((0,), (1,), 1, weight_axes, channel_axis, 1, groups)
+    if kind == "GroupConvolutionBackpropData":
+        return contraction, {"float_only": "grouped transposed convolution: the runtime has no int8 kernel for it"}
     return contraction, {"group_inputs": sizes[channel_axis]}
 
 
@@ -76,6 +78,8 @@ def _matmul(native: Any, constant: list[bool]) -> tuple[Contraction | None, dict
 def macs_of(native: Any, contraction: Contraction | None, shapes: Shapes) -> int:
     """Multiply-accumulates of one inference, given the node's concrete output sizes."""
     kind = native.get_type_name()
+    if any(native.get_input_partial_shape(i).rank.is_dynamic for i in range(native.get_input_size())):
+        return 0
     if kind in _CONVOLUTIONS and contraction is not None:
         return _convolution_macs(native, kind, shapes)
     if kind == "MatMul" and contraction is not None:
@@ -104,5 +108,5 @@ def _convolution_macs(native: Any, kind: str, shapes: Shapes) -> int:
         # every input pixel meets the whole kernel
         data = native.get_input_partial_shape(0)
         pixels = prod(_size(s) for i, s in enumerate(data) if i != 1)
-        return pixels * prod(weight)
-    return prod(shapes[0]) * prod(weight) // max(outputs, 1)
+        return int(pixels * prod(weight))
+    return int(prod(shapes[0]) * prod(weight) // max(outputs, 1))

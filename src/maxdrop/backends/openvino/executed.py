@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 _INTEGER = re.compile(r"_[iu]8$|_[iu]8_|^ref_.*[iu]8", re.IGNORECASE)
+_LAYERS = frozenset({"Convolution", "Deconvolution", "FullyConnected", "MatMul", "GroupConvolution"})
+_SUFFIX = re.compile(r"(/Dequantization\w+|_original)$")
+_CODES = re.compile(r"^(.*):\d+/int8$")
 
 
 def executed_in_int8(compiled: Any, ops: Iterable[str]) -> dict[str, bool]:
     """For each op, whether its kernel multiplies integers.
 
-    The runtime fuses and renames; a kernel names the ops that it came from in `originalLayersNames`. An op that
-    no kernel names counts as float.
+    The runtime fuses and renames. A kernel is known by the ops that it came from (`originalLayersNames`) and by
+    the int8 codes that it reads, whose names `apply` made from the op's. What disappears inside a fused subgraph,
+    as a product of two activations may, cannot be told apart and counts as float.
 
     Args:
         compiled: an `openvino.CompiledModel`.
@@ -21,20 +25,28 @@ def executed_in_int8(compiled: Any, ops: Iterable[str]) -> dict[str, bool]:
     """
     integer: set[str] = set()
     for node in compiled.get_runtime_model().get_ops():
-        info = node.get_rt_info()
-        if "primitiveType" not in info or "originalLayersNames" not in info:
-            continue
-        kernel = str(info["primitiveType"].astype(str))
-        layer = str(info["layerType"].astype(str))
-        if _INTEGER.search(kernel) and layer in _LAYERS:
-            integer.update(_origins(str(info["originalLayersNames"].astype(str))))
+        if _info(node, "layerType") in _LAYERS and _INTEGER.search(_info(node, "primitiveType")):
+            integer.update(_origins(node))
+            integer.update(_owners(node))
     return {op: op in integer for op in ops}
 
 
-_LAYERS = frozenset({"Convolution", "Deconvolution", "FullyConnected", "MatMul", "GroupConvolution"})
-_SUFFIX = re.compile(r"(/Dequantization\w+|_original)$")
+def _info(node: Any, key: str) -> str:
+    info = node.get_rt_info()
+    return str(info[key].astype(str)) if key in info else ""
 
 
-def _origins(names: str) -> list[str]:
-    parts = names.split(",")
+def _origins(node: Any) -> list[str]:
+    parts = _info(node, "originalLayersNames").split(",")
     return [*parts, *(_SUFFIX.sub("", part) for part in parts)]
+
+
+def _owners(node: Any) -> Iterator[str]:
+    """Ops whose int8 codes the kernel reads, directly or rearranged."""
+    for index in range(1, node.get_input_size()):
+        source = node.input_value(index).get_node()
+        while _info(source, "layerType") in {"Transpose", "Reorder", "Reshape"}:
+            source = source.input_value(0).get_node()
+        found = _CODES.match(_info(source, "originalLayersNames"))
+        if found:
+            yield found[1]

@@ -80,7 +80,9 @@ def _is_constant(native: Any, inputs: tuple[str, ...], constant: dict[str, bool]
 
 
 def _value(names: Names, output: Any, producer: str, is_constant: bool) -> Value:
-    uses = [Use(names.of(i.get_node()), i.get_index()) for i in output.get_target_inputs()]
+    # Nodes that lead to no output, and other models that share a constant, read it too.
+    readers = [i for i in output.get_target_inputs() if i.get_node() in names]
+    uses = [Use(names.of(i.get_node()), i.get_index()) for i in readers]
     element = output.get_element_type().to_string()
     return Value(
         name=names.value(output),
@@ -109,7 +111,7 @@ def _node(
     shapes: list[tuple[int, ...]],
 ) -> Node:
     contraction, attrs = contraction_of(native, [constant[v] for v in inputs])
-    if native.get_type_name() == "Pad" and not _pads_with_zero(native):
+    if native.get_type_name() == "Pad" and not _carries_int8(native, [constant[v] for v in inputs]):
         attrs = {**attrs, "arithmetic": True}
     return Node(
         name=name,
@@ -130,13 +132,15 @@ def _mark_depth(nodes: list[Node]) -> None:
             nodes[i] = Node(**{**vars(node), "kind": OpKind.DEPTHWISE_CONVOLUTION})
 
 
-def _pads_with_zero(native: Any) -> bool:
-    if native.get_attributes().get("pad_mode") != "constant":
+def _carries_int8(pad: Any, constant: list[bool]) -> bool:
+    """Whether a quantizer may stand above `pad`: it adds no value, and the runtime's int8 kernel can pad like it."""
+    if not all(constant[1:]) or any(np.any(read_constant(pad.input_value(i)) < 0) for i in (1, 2)):
+        return False
+    if pad.get_attributes().get("pad_mode") != "constant":
         return True  # reflect and edge repeat values that the range already covers
-    if native.get_input_size() < 4:
+    if pad.get_input_size() < 4:
         return True
-    value = native.input_value(3).get_node()
-    return value.get_type_name() == "Constant" and not np.any(value.data)
+    return not np.any(read_constant(pad.input_value(3)))
 
 
 def _concrete_sizes(
@@ -178,11 +182,21 @@ def _fingerprint(names: Names) -> str:
         inputs = [names.value(native.input_value(i)) for i in range(native.get_input_size())]
         shapes = [str(out.get_partial_shape()) for out in native.outputs()]
         types = [out.get_element_type().to_string() for out in native.outputs()]
-        digest.update(repr((name, native.get_type_name(), inputs, shapes, types)).encode())
+        attributes = sorted(native.get_attributes().items())
+        digest.update(repr((name, native.get_type_name(), inputs, shapes, types, attributes)).encode())
+        for body in _bodies(native):
+            digest.update(_fingerprint(Names(body)).encode())
         if native.get_type_name() == "Constant":
             data = native.data if native.get_element_type() != ov.Type.bf16 else native.get_data(dtype=np.float32)
             digest.update(np.ascontiguousarray(data).data if data.size else b"")
     return digest.hexdigest()
+
+
+def _bodies(native: Any) -> list[ov.Model]:
+    kind = native.get_type_name()
+    if kind == "If":
+        return [native.get_then_body(), native.get_else_body()]
+    return [native.get_function()] if kind in {"Loop", "TensorIterator"} else []
 
 
 def _notes(nodes: list[Node]) -> tuple[str, ...]:

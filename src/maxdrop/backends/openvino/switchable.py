@@ -16,7 +16,7 @@ from openvino import opset13 as opset
 from maxdrop.backends.openvino.apply import fake_quantize
 from maxdrop.backends.openvino.feed import infer
 from maxdrop.backends.openvino.naming import Names
-from maxdrop.data.plan import QuantizationPlan
+from maxdrop.data.plan import QuantizationPlan, UseRef
 
 _MASK = "maxdrop_switches"
 
@@ -63,8 +63,12 @@ class OpenVINOSwitchable:
     def _insert(self, names: Names, plan: QuantizationPlan, mask: Any) -> None:
         # At the op's own input, below any pass-through op: quantizing commutes with moving values.
         shared: dict[tuple[str, str], Any] = {}
+        done: set[UseRef] = set()  # one input may be served by several branches of a Concat, with equal parameters
         for quantizer in plan.quantizers:
             for use in quantizer.serves if not quantizer.constant else ():
+                if use in done:
+                    continue
+                done.add(use)
                 node = names.nodes[use.node]
                 source = node.input_value(use.index)
                 key = (names.value(source), quantizer.group)
@@ -73,5 +77,6 @@ class OpenVINOSwitchable:
                     shared[key] = opset.subtract(simulated, source)
                 position = opset.constant(np.array([self._index[use.node]], np.int64))
                 switch = opset.gather(mask, position, opset.constant(np.int64(0)))
+                switch = opset.convert(switch, source.get_element_type().to_string())
                 mixed = opset.add(source, opset.multiply(shared[key], switch))
                 node.input(use.index).replace_source_output(mixed.output(0))

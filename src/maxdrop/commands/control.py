@@ -1,0 +1,114 @@
+"""maxdrop control."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from maxdrop.commands import options as opt
+from maxdrop.options import DropType, TargetDevice
+
+NOT_REACHED = 3
+"""Exit code when nothing but the float model is within the limit."""
+
+_METRICS = ("accuracy",)
+
+
+def control(
+    model: opt.Model,
+    data: opt.Data,
+    output: opt.Output,
+    validation_data: Annotated[
+        str,
+        typer.Option("--validation-data", metavar="V", help="Items to validate with; as --data.", show_default=False),
+    ],
+    validate: Annotated[
+        str | None,
+        typer.Option(metavar="PKG.MOD:FN", help="validate(compiled_model, items) -> metric, or (metric, per item)."),
+    ] = None,
+    metric: Annotated[str | None, typer.Option(help="A metric by name instead of --validate: accuracy.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="L.npy", help="One integer to a validation sample, for --metric accuracy.")
+    ] = None,
+    max_drop: Annotated[float, typer.Option(help="Largest allowed drop of the metric.")] = 0.01,
+    drop_type: Annotated[DropType, typer.Option(help="Units of the metric, or share of the float metric.")] = (
+        DropType.ABSOLUTE
+    ),
+    lower_is_better: Annotated[bool, typer.Option("--lower-is-better", help="The metric is an error.")] = False,
+    compile_config: opt.CompileConfig = None,
+    time_budget: Annotated[float | None, typer.Option(help="Seconds after which no candidate is started.")] = None,
+    max_iterations: Annotated[int | None, typer.Option(min=0, help="Most candidates to try.")] = None,
+    allow_slower: Annotated[
+        bool, typer.Option("--allow-slower", help="Keep an int8 model that is slower than the float one.")
+    ] = False,
+    preset: opt.Preset = None,
+    target_device: opt.Target = TargetDevice.ANY,
+    subset_size: opt.SubsetSize = 300,
+    model_type: opt.Family = None,
+    ignored_names: opt.IgnoredNames = None,
+    ignored_patterns: opt.IgnoredPatterns = None,
+    ignored_types: opt.IgnoredTypes = None,
+    placement: opt.PlacementOption = None,
+    batch_size: opt.BatchSize = 1,
+) -> None:
+    """Find the fastest int8 model whose metric falls by no more than --max-drop.
+
+    The same command with the same OUT goes on where an earlier one was cut off.
+
+    Exit codes: 0 the limit was reached, 3 it was not (OUT holds the float model), 2 bad usage, 1 other errors.
+    """
+    import maxdrop as md
+    from maxdrop.backends.registry import open_model
+    from maxdrop.commands.data import open_dataset
+    from maxdrop.commands.finish import finish_report, finished_trials, resume_line
+
+    function = _validation_function(validate, metric, labels, batch_size)
+    opt.model_path(model, output)
+    choices = opt.QuantizationChoices(
+        preset, target_device, subset_size, model_type, ignored_names, ignored_patterns, ignored_types, placement
+    )
+    restorer = md.AdvancedAccuracyRestorerParameters()
+    if max_iterations is not None:
+        restorer.max_num_iterations = max_iterations
+    opened = open_model(model, target_device.value)[1]
+    before = finished_trials(output)
+    result = md.control_accuracy(
+        opened,
+        open_dataset("--data", data, batch_size),
+        open_dataset("--validation-data", validation_data, batch_size),
+        function,
+        max_drop=max_drop,
+        drop_type=drop_type,
+        higher_is_better=not lower_is_better,
+        advanced_accuracy_restorer_parameters=restorer,
+        compile_config=opt.parse_config(compile_config),
+        time_budget=time_budget,
+        output_dir=output,
+        allow_slower=allow_slower,
+        **choices.as_arguments(),
+    )
+    report = finish_report(result, opened, output)
+    typer.echo(result.summary())
+    typer.echo(resume_line(before, result))
+    typer.echo(f"model       {output / 'model.xml'}\nreport      {report}")
+    if not result.reached:
+        raise typer.Exit(NOT_REACHED)
+
+
+def _validation_function(validate: str | None, metric: str | None, labels: Path | None, batch_size: int) -> Any:
+    from maxdrop.commands.data import import_object, top1_accuracy
+
+    if (validate is None) == (metric is None):
+        message = "give either --validate pkg.mod:fn, or --metric accuracy with --labels"
+        raise typer.BadParameter(message)
+    if validate is not None:
+        return import_object("--validate", validate)
+    if metric not in _METRICS:
+        message = f"must be one of {list(_METRICS)}, but got {metric!r}; use --validate for any other"
+        raise typer.BadParameter(message, param_hint="--metric")
+    if labels is None:
+        message = "--metric accuracy needs --labels L.npy"
+        raise typer.BadParameter(message)
+    return top1_accuracy(labels, batch_size)

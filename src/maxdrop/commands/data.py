@@ -1,0 +1,149 @@
+"""Samples from array files, or from the user's own code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maxdrop.dataset import Dataset
+from maxdrop.errors import ValidationError
+
+_SUFFIXES = (".npy", ".npz")
+
+
+class ArraySamples(Sequence[Any]):
+    """Slices of arrays along their first axis: an array for .npy, a dict by input name for .npz.
+
+    Args:
+        path: an array file, or a folder of them, which are taken in the order of their names.
+        batch_size: length of a slice; the last one of a file may be shorter.
+    """
+
+    def __init__(self, path: Path, batch_size: int = 1) -> None:
+        files = sorted(p for p in path.iterdir() if p.suffix in _SUFFIXES) if path.is_dir() else [path]
+        if not files or any(p.suffix not in _SUFFIXES for p in files):
+            message = f"data must be an .npy or .npz file, or a folder that holds some, but got {path}"
+            raise ValidationError(message)
+        self._parts = [_load(p) for p in files]
+        self._index = [
+            (part, start)
+            for part, arrays in enumerate(self._parts)
+            for start in range(0, len(next(iter(arrays.values()))), batch_size)
+        ]
+        self._batch_size = batch_size
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, position: Any) -> Any:
+        part, start = self._index[position]
+        slices = {name: array[start : start + self._batch_size] for name, array in self._parts[part].items()}
+        return slices[""] if "" in slices else slices
+
+
+def _load(path: Path) -> dict[str, NDArray[Any]]:
+    """Arrays by input name; "" for the only one of an .npy file, which is not read into memory."""
+    try:
+        if path.suffix == ".npy":
+            return {"": np.load(path, mmap_mode="r", allow_pickle=False)}
+        with np.load(path, allow_pickle=False) as data:
+            arrays = {name: data[name] for name in data.files}
+    except (OSError, ValueError) as error:
+        message = f"{path} must hold plain numpy arrays, but: {error}"
+        raise ValidationError(message) from error
+    lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
+    if len(set(lengths.values())) != 1:
+        message = f"the arrays of {path} must have equal first axes, one entry to a sample, but have {lengths}"
+        raise ValidationError(message)
+    return arrays
+
+
+def open_dataset(option: str, spec: str, batch_size: int = 1) -> Dataset:
+    """The dataset behind an option of the command line.
+
+    Args:
+        option: its name, for messages.
+        spec: path of array files, or "pkg.mod:name".
+        batch_size: for array files.
+
+    Raises:
+        ValidationError: it is neither.
+    """
+    if Path(spec).exists():
+        return Dataset(ArraySamples(Path(spec), batch_size))
+    found = import_object(option, spec, "an existing path, or pkg.mod:name")
+    if callable(found) and not hasattr(found, "__iter__") and not isinstance(found, Dataset):
+        found = found()
+    return found if isinstance(found, Dataset) else Dataset(found)
+
+
+def import_object(option: str, spec: str, wanted: str = "pkg.mod:name") -> Any:
+    """What "pkg.mod:name" names; modules of the working directory are found too.
+
+    Args:
+        option: where the user gave it, for messages.
+        spec: what the user gave.
+        wanted: what the option takes, for messages.
+
+    Raises:
+        ValidationError: there is no such module or name.
+    """
+    module_name, colon, name = spec.partition(":")
+    if not colon or not name or not all(part.isidentifier() for part in module_name.split(".")):
+        message = f"`{option}` must be {wanted}, but got {spec!r}"
+        raise ValidationError(message)
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # a module of the user's that imports something missing
+        message = f"`{option}` must be {wanted}, but there is no module {error.name!r} (got {spec!r})"
+        raise ValidationError(message) from error
+    if not hasattr(module, name):
+        message = f"`{option}` must be {wanted}, but module {module_name!r} has no {name!r}"
+        raise ValidationError(message)
+    return getattr(module, name)
+
+
+def top1_accuracy(labels: Path, batch_size: int) -> Callable[[Any, Iterable[Any]], tuple[float, list[float]]]:
+    """A validation function: share of samples whose largest first output is at the label.
+
+    Args:
+        labels: .npy file with one integer to a sample.
+        batch_size: samples to an item.
+
+    Raises:
+        ValidationError: the file holds something else.
+    """
+    truth = _load(labels).get("") if labels.suffix == ".npy" else None
+    if truth is None or truth.ndim != 1 or not np.issubdtype(truth.dtype, np.integer):
+        message = f"`--labels` must be an .npy file with one integer to a sample, but got {labels}"
+        raise ValidationError(message)
+
+    def validate(compiled_model: Any, items: Iterable[Any]) -> tuple[float, list[float]]:
+        request = compiled_model.create_infer_request()
+        hits = [hit for start, item in _starts(items, batch_size) for hit in _hits(request, item, truth[start:])]
+        return float(np.mean(hits)), hits
+
+    return validate
+
+
+def _starts(items: Iterable[Any], batch_size: int) -> Iterator[tuple[int, Any]]:
+    return ((number * batch_size, item) for number, item in enumerate(items))
+
+
+def _hits(request: Any, item: Any, truth: NDArray[Any]) -> list[float]:
+    scores = request.infer(item if isinstance(item, dict) else [item])[0]
+    best = scores.reshape(len(scores), -1).argmax(axis=1)
+    if len(truth) < len(best):
+        message = "`--labels` must hold one label to a validation sample, but holds fewer"
+        raise ValidationError(message)
+    return [float(hit) for hit in best == truth[: len(best)]]
