@@ -26,7 +26,7 @@ whole tensor cannot serve them all (Nagel et al., "Data-Free Quantization", arXi
 takes such a spread away with a rescaling which leaves the float function as it is. `spread_channels` is
 the same rescaling, run backwards: channel c of the residual stream that blocks 3 to 5 write is multiplied
 by a gain between 1/20 and 20, and the weights of the three convolutions that read the stream are divided
-by it. Nothing changes in float. In int8 these three convolutions are harmful and the others are not.
+by it. Nothing changes in float. In int8 these three convolutions, together, do the harm; the others do none.
 `SPREAD` is the one number that was chosen by looking at the validation images: large enough that plain
 int8 loses several times the limit that the demo sets.
 """

@@ -27,7 +27,7 @@ from maxdrop.progress import ProgressReporter
 from maxdrop.resolve import QuantizeOptions, refuse_mode
 from maxdrop.result import AccuracyControlResult
 from maxdrop.scopes import IgnoredScope
-from maxdrop.search.criterion import Criterion, check_max_drop
+from maxdrop.search.limits import make_limits
 
 ValidationFunction = Any
 """validate(compiled_model, items) -> float | (float, per-item values)."""
@@ -95,9 +95,12 @@ def control_accuracy(
     validation_dataset: Dataset,
     validation_fn: ValidationFunction,
     *,
-    max_drop: float = 0.01,
+    max_drop: float | Mapping[str, float] = 0.01,
     drop_type: DropType = DropType.ABSOLUTE,
-    higher_is_better: bool = True,
+    higher_is_better: bool | Mapping[str, bool] = True,
+    min_metric: float | Mapping[str, float] | None = None,
+    confidence: float | None = None,
+    holdout: float = 0.0,
     preset: QuantizationPreset | None = None,
     target_device: TargetDevice = TargetDevice.ANY,
     subset_size: int = 300,
@@ -108,7 +111,10 @@ def control_accuracy(
     advanced_accuracy_restorer_parameters: AdvancedAccuracyRestorerParameters | None = None,
     placement: Placement = "table",
     compile_config: Mapping[str, Any] | None = None,
+    max_validations: int = 10,
     time_budget: float | None = None,
+    strategy: str = "bracket",
+    seed: int = 0,
     output_dir: str | Path | None = None,
     allow_slower: bool = False,
     strict: bool = False,
@@ -121,10 +127,24 @@ def control_accuracy(
         calibration_dataset: typical inputs, no labels needed; must be iterable more than once.
         validation_dataset: items for the validation function, passed to it as they are.
         validation_fn: `validate(compiled_model, items)` returns the metric, or a tuple of the metric and one
-            value per item.
-        max_drop: largest allowed drop, compared without any tolerance.
-        drop_type: in units of the metric, or as a share of the float model's metric.
-        higher_is_better: False for errors and losses.
+            value per item. For limits on several metrics it returns a dict with all of them. Where the metric is the
+            mean of the values per item, and items can be taken by position, it is also called on parts of the items,
+            so that a candidate that fails clearly is not scored on all of them.
+        max_drop: largest allowed drop, compared without any tolerance. A dict `{"top1": 0.01, "ece": 0.005}` limits
+            several metrics, all of which must hold; metrics without a limit are ignored.
+        drop_type: ABSOLUTE counts drops in units of the metric, RELATIVE as a share of the float model's metric: of
+            its absolute value, so that a metric below 0 that falls still has a positive drop. A float metric of 0
+            leaves nothing to take a share of, and is refused as soon as it is known.
+        higher_is_better: False for errors and losses; a dict by metric where `max_drop` is one.
+        min_metric: what the metric must also reach, whatever the drop; where lower is better, what it must not
+            exceed. A dict by metric where `max_drop` is one. The float model has to meet it.
+        confidence: None limits the measured drop. A probability such as 0.95 limits the upper end of the drop's
+            one-sided paired bootstrap interval instead: the drop that could still be on data like the validation
+            items. It needs values per item whose mean is the metric. It holds for each candidate by itself; for an
+            estimate that the choice among candidates cannot have touched, use `holdout`.
+        holdout: share of the validation items that the search does not see. The float model and the result are scored
+            on them once at the end; see `holdout_drop` of the result. What is promised about the drop is then
+            promised on the other items.
         preset: see `quantize`.
         target_device: see `quantize`.
         subset_size: see `quantize`.
@@ -135,7 +155,17 @@ def control_accuracy(
         advanced_accuracy_restorer_parameters: fine control over the search.
         placement: see `quantize`.
         compile_config: what the model will be compiled with when it is used; candidates are scored with it.
-        time_budget: seconds after which no further candidate is started.
+        max_validations: most passes over the validation data, those of the float and the fully quantized model
+            included. Validations are what a search costs: the default ends it where others begin, and is rarely
+            reached, because four to seven passes are typical. What is left after the first passing candidate is
+            spent on quantizing ops again, the most valuable first. A candidate that is rejected early counts for the
+            share of the items it was scored on.
+        time_budget: seconds after which no further candidate is started, nor one that would end later than that if it
+            took as long as the longest so far.
+        strategy: "bracket" finds how many ops must be float by bracketing; "greedy" reverts one op at a time, as other
+            tools do, and is there to compare with.
+        seed: of everything that is sampled: the order of the items, what is held out, and the intervals. The same
+            seed gives the same result.
         output_dir: folder for trace, plan and model; the same call with the same folder continues where an
             earlier one was cut off.
         allow_slower: return the 8-bit model even where it is slower than the float model beyond doubt.
@@ -153,19 +183,23 @@ def control_accuracy(
         TargetNotReachedError: only with `strict`.
         Exception: whatever the validation function raises, with its own traceback.
     """
-    check_max_drop(max_drop)
+    limits = make_limits(max_drop, DropType(drop_type).value, higher_is_better, min_metric, confidence, seed)
     options = QuantizeOptions(
         preset, target_device, subset_size, fast_bias_correction, model_type, ignored_scope,
         advanced_quantization_parameters, placement,
     )  # fmt: skip
     restorer = advanced_accuracy_restorer_parameters or AdvancedAccuracyRestorerParameters()
     control = ControlOptions(
-        criterion=Criterion(max_drop=max_drop, drop_type=DropType(drop_type).value, higher_is_better=higher_is_better),
+        limit=limits,
         restorer=restorer,
         compile_config=dict(compile_config or {}),
         deadline=None if time_budget is None else time.monotonic() + _positive("time_budget", time_budget),
         output_dir=None if output_dir is None else Path(output_dir),
         allow_slower=allow_slower,
+        max_validations=max_validations,
+        holdout=holdout,
+        strategy=strategy,
+        seed=seed,
     )
     run = AccuracyControl(open_and_resolve(model, options), options, control, ProgressReporter(progress))
     result = run.run(calibration_dataset, validation_dataset, validation_fn)

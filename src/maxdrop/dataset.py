@@ -52,6 +52,11 @@ class Dataset:
         return int(size) if size is not None else None
 
     @property
+    def has_positions(self) -> bool:
+        """Whether an item can be taken by its position without going through those before it."""
+        return hasattr(self._source, "__getitem__") and self.get_length() is not None
+
+    @property
     def is_one_shot(self) -> bool:
         """Whether the source can be iterated only once, as a generator object."""
         return not callable(self._source) and iter(self._source) is self._source

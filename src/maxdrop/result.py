@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,20 @@ class AccuracyControlResult:
         stop_reason: why the search ended.
         metric: of `model`, as the validation function returned it.
         float_metric: of the float model.
-        drop: in the terms of `drop_type`; positive is worse.
+        drop: in the terms of `drop_type`; positive is worse. With several metrics the largest share of a limit that
+            is used up.
         int8_drop: drop of the fully quantized model, None when it was not scored.
         drop_interval: 95 % paired bootstrap interval of the drop; None without per-item values whose mean is the
             metric.
         latency: of the float model against `model` on one sample, with the user's compile configuration.
         plan: what was quantized, and how.
         trace: every candidate that was tried.
+        drop_upper: upper end of the drop's one-sided interval, where `confidence` put the limit on it.
+        holdout_drop: drop on the validation items that the search did not see; None without `holdout`.
+        metrics: of `model` by name, where the validation function returns several.
+        float_metrics: the same of the float model.
+        drops: of every metric that has a limit, where there are several.
+        notes: what limits the trust in the result.
     """
 
     model: Any
@@ -44,6 +51,12 @@ class AccuracyControlResult:
     arrays: Arrays
     trace: Trace
     backend: Backend[Any]
+    drop_upper: float | None = None
+    holdout_drop: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    float_metrics: dict[str, float] = field(default_factory=dict)
+    drops: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def speedup(self) -> float:
@@ -57,20 +70,33 @@ class AccuracyControlResult:
 
     def summary(self) -> str:
         """A few lines for people."""
-        scored = sum(trial.state == "complete" for trial in self.trace.trials)
+        scored = sum(trial.validations for trial in self.trace.trials)
         verdict = "within the limit" if self.reached else "this is the float model"
-        interval = self.drop_interval
-        span = "" if interval is None else f" (95 % interval {interval[0]:.4g} to {interval[1]:.4g})"
         lines = [
-            f"metric      {self.metric:.6g} (float {self.float_metric:.6g}), drop {self.drop:.6g}{span}: {verdict}",
+            *self._metric_lines(verdict),
             f"latency     {self.latency.seconds * 1e3:.3f} ms (float {self.latency.float_seconds * 1e3:.3f} ms), "
             f"{self.speedup:.2f}x as fast ({self.latency.interval[0]:.2f} to {self.latency.interval[1]:.2f})",
             f"int8        {len(self.plan.int8_ops)} ops; float {len(self.plan.float_ops)}, "
             f"{len(self.reverted)} of them for accuracy",
-            f"validations {scored}; {self.stop_reason}",
+            f"validations {scored:.3g}; {self.stop_reason}",
         ]
+        lines += [f"note        {note}" for note in self.notes]
         lines += [f"  float: {op}" for op in self.reverted]
         return "\n".join(lines)
+
+    def _metric_lines(self, verdict: str) -> list[str]:
+        extra = []
+        if self.drop_upper is not None:
+            extra.append(f"upper end   {self.drop_upper:.6g} of the drop, which is what is limited")
+        if self.holdout_drop is not None:
+            extra.append(f"held out    drop {self.holdout_drop:.6g} on items that the search did not see")
+        if self.drops:
+            both = {name: f"{self.metrics[name]:.6g} (float {self.float_metrics[name]:.6g})" for name in self.drops}
+            return [f"{name:<11} {both[name]}, drop {drop:.6g}: {verdict}" for name, drop in self.drops.items()] + extra
+        interval = self.drop_interval
+        span = "" if interval is None else f" (95 % interval {interval[0]:.4g} to {interval[1]:.4g})"
+        first = f"metric      {self.metric:.6g} (float {self.float_metric:.6g}), drop {self.drop:.6g}{span}: {verdict}"
+        return [first, *extra]
 
     def save(self, folder: str | Path) -> Path:
         """Write model, plan and trace to `folder`, and return the model's path."""

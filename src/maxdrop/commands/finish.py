@@ -40,10 +40,10 @@ def finished_trials(folder: Path) -> int:
     path = folder / "trace.jsonl"
     if not path.is_file() or not path.stat().st_size:
         return 0
-    return sum(trial.state == "complete" for trial in read_trace(path)[1])
+    return sum(trial.state != "failed" for trial in read_trace(path)[1])
 
 
 def resume_line(before: int, result: AccuracyControlResult) -> str:
     """Says how much of an earlier run was used."""
-    now = sum(trial.state == "complete" for trial in result.trace.trials)
+    now = sum(trial.state != "failed" for trial in result.trace.trials)
     return f"resumed: {before} evaluations reused, {now - before} run" if before else f"{now} evaluations run"

@@ -12,10 +12,11 @@ from typing import Any, Generic
 from maxdrop.data.plan import Candidate, QuantizationPlan
 from maxdrop.data.protocols import Backend, ModelT
 from maxdrop.data.trace import Role, Trace, Trial
+from maxdrop.errors import InternalError
 from maxdrop.ptq.build import Planner
-from maxdrop.search.criterion import Criterion, read_metric
-
-Validate = Callable[[Any], Any]
+from maxdrop.search.limits import Measurement
+from maxdrop.search.rejection import Rejection
+from maxdrop.search.scoring import Rejected, Scorer
 
 
 class SerialExecutor(Generic[ModelT]):
@@ -25,9 +26,8 @@ class SerialExecutor(Generic[ModelT]):
         backend: of the model.
         model: the float model.
         planner: makes plans.
-        validate: scores a compiled model on all validation data.
+        scorer: scores a compiled model.
         config: the user's compile configuration.
-        criterion: turns metrics into drops.
         trace: every trial is appended to it before the next one starts.
     """
 
@@ -36,17 +36,15 @@ class SerialExecutor(Generic[ModelT]):
         backend: Backend[ModelT],
         model: ModelT,
         planner: Planner,
-        validate: Validate,
+        scorer: Scorer,
         config: Mapping[str, Any],
-        criterion: Criterion,
         trace: Trace,
     ) -> None:
         self._backend = backend
         self._model = model
         self._planner = planner
-        self._validate = validate
+        self._scorer = scorer
         self._config = config
-        self._criterion = criterion
         self._trace = trace
 
     def score_float(self) -> Trial:
@@ -54,15 +52,21 @@ class SerialExecutor(Generic[ModelT]):
         found = next((t for t in self._trace.trials if t.candidate is None and t.state == "complete"), None)
         if found is not None:
             return found
-        return self._record("float", None, "", lambda: self._model)
+        return self._record("float", None, "", lambda: self._model, None)
 
-    def run(self, candidate: Candidate, role: Role) -> Trial:
-        """The candidate's trial, from the trace if an equal plan was scored before."""
+    def run(self, candidate: Candidate, role: Role, rule: Rejection | None = None) -> Trial:
+        """The candidate's trial, from the trace if an equal plan was scored before.
+
+        Args:
+            candidate: to build and score.
+            role: what the trial is for.
+            rule: when to stop scoring a candidate that fails; None always scores all items.
+        """
         plan = self._planner(candidate)
         found = self._trace.find(plan.key())
         if found is not None:
             return found
-        return self._record(role, candidate, plan.key(), lambda: self._exported(plan))
+        return self._record(role, candidate, plan.key(), lambda: self._exported(plan), rule)
 
     def knows(self, candidate: Candidate) -> bool:
         """Whether `run` would answer from the trace."""
@@ -76,31 +80,37 @@ class SerialExecutor(Generic[ModelT]):
             self._backend.save(built, path)
             return self._backend.load(path)
 
-    def _record(self, role: Role, candidate: Candidate | None, key: str, build: Callable[[], ModelT]) -> Trial:
+    def _record(
+        self, role: Role, candidate: Candidate | None, key: str, build: Callable[[], ModelT], rule: Rejection | None
+    ) -> Trial:
         start = time.monotonic()
-        number = len(self._trace.trials)
+        identity = {"number": len(self._trace.trials), "role": role, "candidate": candidate, "plan_key": key}
         try:
             compiled = self._backend.compile(build(), self._config)
-            metric, per_item = read_metric(self._validate(compiled))
+            scored = self._scorer.whole(compiled) if rule is None else self._scorer.in_parts(compiled, rule)
+            outcome = self._outcome(scored, candidate is None)
         except Exception as error:
             text = "".join(traceback.format_exception_only(error)).strip()
-            seconds = round(time.monotonic() - start, 6)
-            failed = Trial(
-                number=number, role=role, candidate=candidate, plan_key=key, state="failed",
-                seconds=seconds, error=text,
-            )  # fmt: skip
-            self._trace.add(failed)
+            self._trace.add(Trial(**identity, state="failed", seconds=_since(start), error=text))
             raise
-        reference = metric if candidate is None else self.score_float().metric
-        trial = Trial(
-            number=number,
-            role=role,
-            candidate=candidate,
-            plan_key=key,
-            metric=metric,
-            drop=self._criterion.drop(metric, reference if reference is not None else metric),
-            per_item=per_item,
-            seconds=round(time.monotonic() - start, 6),
-        )
+        trial = Trial(**identity, **outcome, seconds=_since(start))
         self._trace.add(trial)
         return trial
+
+    def _outcome(self, scored: Measurement | Rejected, is_float: bool) -> dict[str, Any]:
+        """The fields of a trial that follow from what the user's function returned."""
+        if isinstance(scored, Rejected):
+            return {"state": "rejected", "drop": scored.drop, "evidence": scored.evidence}
+        outcome = {"metric": scored.metric, "metrics": scored.metrics, "per_item": scored.per_item}
+        if is_float:
+            return {**outcome, "drop": 0.0}
+        floating = next((t for t in self._trace.trials if t.candidate is None and t.state == "complete"), None)
+        if floating is None:
+            message = "the float model must be scored before any candidate"
+            raise InternalError(message)
+        limits = self._scorer.limits
+        return {**outcome, "drop": limits.drop(scored, floating), "upper": limits.upper(scored, floating)}
+
+
+def _since(start: float) -> float:
+    return round(time.monotonic() - start, 6)

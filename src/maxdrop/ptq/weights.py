@@ -38,7 +38,7 @@ def weight_params(weight: NDArray[Any], spec: QuantizerSpec) -> QuantParams:
 def scaled_inputs(weight: NDArray[Any], factors: NDArray[Any], contraction: Contraction) -> NDArray[Any]:
     """`weight` with each input channel multiplied by its factor; of dense contractions only."""
     shape = [-1 if axis == contraction.weight_channel_axis else 1 for axis in range(weight.ndim)]
-    return weight * factors.reshape(shape)
+    return np.asarray(weight * factors.reshape(shape))
 
 
 def channel_sums(weight: NDArray[Any], contraction: Contraction) -> NDArray[np.float64]:

@@ -50,12 +50,17 @@ def drop_chart(facts: Facts) -> str:
         for trial in shown:
             key = f"trial-{trial.number}"
             colour = ACCENT if facts.passes(trial) else MUTED
-            axes.plot([trial.number], [trial.drop], "o", color=colour, markersize=8, gid=key, zorder=3)
+            if trial.upper is not None:
+                axes.plot([trial.number] * 2, [trial.drop, trial.upper], color=colour, linewidth=1.5, zorder=2)
+            fill = "white" if trial.state == "rejected" else colour
+            axes.plot(
+                [trial.number], [trial.drop], "o", color=colour, markerfacecolor=fill, markersize=8, gid=key, zorder=3
+            )
             titles[key] = f"trial {trial.number}: {describe(trial)}, drop {trial.drop:.4g}"
         _mark_chosen(axes, facts)
         axes.axhline(facts.max_drop, color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=2)
         _label_limit(axes, facts)
-        _scale_drops(axes, [t.drop for t in shown if t.drop is not None], facts.max_drop)
+        _scale_drops(axes, [t.bound for t in shown if t.bound is not None], facts.max_drop)
         axes.set_xlabel("trial")
         axes.set_ylabel(f"drop ({facts.drop_type})")
         axes.xaxis.get_major_locator().set_params(integer=True)

@@ -54,14 +54,21 @@ class Facts:
     variants: tuple[tuple[str, float], ...] = ()
 
     @property
+    def limits(self) -> dict[str, dict[str, Any]]:
+        """The limit on each metric by name; a single metric has the name ""."""
+        settings: dict[str, Any] = self.header["settings"]
+        found: dict[str, dict[str, Any]] = settings.get("limits", {}).get("criteria", {})
+        return found or {"": settings["criterion"]}
+
+    @property
     def max_drop(self) -> float:
-        """The limit."""
-        return float(self.header["settings"]["criterion"]["max_drop"])
+        """The limit on the drop of a trial; 1 where several metrics have limits and drops are shares of them."""
+        return float(self.limits[""]["max_drop"]) if "" in self.limits else 1.0
 
     @property
     def drop_type(self) -> str:
-        """Whether drops are absolute or relative."""
-        return str(self.header["settings"]["criterion"]["drop_type"])
+        """How drops are counted."""
+        return str(self.limits[""]["drop_type"]) if "" in self.limits else "share of the limit"
 
     @property
     def float_trial(self) -> Trial | None:
@@ -87,7 +94,7 @@ class Facts:
 
     def passes(self, trial: Trial) -> bool:
         """Whether the drop of `trial` is within the limit."""
-        return trial.drop is not None and trial.drop <= self.max_drop
+        return trial.state == "complete" and trial.bound is not None and trial.bound <= self.max_drop
 
 
 def result_note(

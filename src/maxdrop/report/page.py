@@ -88,7 +88,7 @@ def _drop_cards(facts: Facts) -> list[tuple[str, str, tuple[str, ...]]]:
     span = () if interval is None else (f"95 %: {interval[0]:.2g} to {interval[1]:.2g}",)
     return [
         ("drop", f"{chosen.drop:.4g}", (limit, *span)),
-        ("metric", f"{chosen.metric:.5g}", (f"float {floating.metric:.5g}",)),
+        (next(iter(chosen.metrics or {"metric": 0})), f"{chosen.metric:.5g}", (f"float {floating.metric:.5g}",)),
     ]
 
 
@@ -99,17 +99,25 @@ def _speed_card(measured: dict[str, Any]) -> tuple[str, str, tuple[str, ...]]:
 
 
 def _trial_row(facts: Facts, trial: Trial) -> dict[str, str | bool]:
+    verdicts = {"failed": "failed", "rejected": "above", "complete": "within" if facts.passes(trial) else "above"}
+    upper = "" if trial.upper is None else f", at most {trial.upper:.4g}"
     return {
         "number": str(trial.number),
         "role": trial.role,
         "what": describe(trial),
-        "metric": "" if trial.metric is None else f"{trial.metric:.6g}",
-        "drop": "" if trial.drop is None else f"{trial.drop:.4g}",
-        "verdict": "failed" if trial.state == "failed" else "within" if facts.passes(trial) else "above",
-        "error": trial.error or "",
+        "metric": _metric_text(trial),
+        "drop": "" if trial.drop is None else f"{trial.drop:.4g}{upper}",
+        "verdict": verdicts[trial.state],
+        "remark": trial.error or (trial.evidence.text if trial.evidence is not None else ""),
         "seconds": f"{trial.seconds:.1f}",
         "chosen": trial is facts.chosen,
     }
+
+
+def _metric_text(trial: Trial) -> str:
+    if trial.metrics:
+        return ", ".join(f"{name} {value:.5g}" for name, value in trial.metrics.items())
+    return "" if trial.metric is None else f"{trial.metric:.6g}"
 
 
 def _float_rows(facts: Facts) -> list[tuple[str, str, bool]]:

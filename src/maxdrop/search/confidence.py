@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from maxdrop.errors import ValidationError
 from maxdrop.search.criterion import Criterion
 
 _RESAMPLES = 10_000
@@ -38,17 +39,85 @@ def drop_interval(
         Lower and upper end; None when per-item values are missing, or their mean is not the metric, because then
         nothing is known about how the items make up the metric.
     """
-    if float_values is None or values is None or len(float_values) != len(values):
+    lost = _losses(float_values, values, float_metric, metric, criterion)
+    if lost is None:
+        return None
+    means = _resampled_means(lost, seed) / _unit(criterion, float_metric)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def upper_drop(
+    float_values: Sequence[float] | None,
+    values: Sequence[float] | None,
+    float_metric: float,
+    metric: float,
+    criterion: Criterion,
+    *,
+    level: float,
+    seed: int = 0,
+) -> float | None:
+    """Upper end of the one-sided paired bootstrap interval of the drop, never below the measured drop.
+
+    One item with the largest loss that the values allow is added to those measured. Without it the interval of a
+    candidate that happened to lose nothing would have no width, however few the items are, and rare losses would be
+    promised away.
+
+    Args:
+        float_values: see `drop_interval`.
+        values: see `drop_interval`.
+        float_metric: see `drop_interval`.
+        metric: see `drop_interval`.
+        criterion: see `drop_interval`.
+        level: probability that the drop on the population the items came from is below the upper end.
+        seed: of the resampling.
+
+    Returns:
+        The upper end; None where `drop_interval` is None.
+    """
+    lost = _losses(float_values, values, float_metric, metric, criterion)
+    if lost is None:
+        return None
+    both = [*(float_values or ()), *(values or ())]
+    means = _resampled_means(np.append(lost, max(both) - min(both)), seed)
+    highest = max(float(np.quantile(means, level)), float(lost.mean()))
+    return highest / _unit(criterion, float_metric)
+
+
+def too_few_items(interval: tuple[float, float] | None, limit: float) -> float:
+    """How many times wider half the interval is than the limit; above 1 the items cannot decide about the limit."""
+    if interval is None or interval[0] == interval[1]:
+        return 0.0
+    return (interval[1] - interval[0]) / (2 * max(limit, 1e-12))
+
+
+def check_confidence(confidence: object) -> None:
+    """Refuse what is no probability."""
+    if confidence is None:
+        return
+    if not isinstance(confidence, (int, float)) or not 0.5 <= confidence < 1.0:
+        message = f"`confidence` must be None or in [0.5, 1), but got {confidence!r}"
+        raise ValidationError(message)
+
+
+def _losses(
+    float_values: Sequence[float] | None,
+    values: Sequence[float] | None,
+    float_metric: float,
+    metric: float,
+    criterion: Criterion,
+) -> NDArray[np.float64] | None:
+    """Loss of every item; None when they do not make up the metric."""
+    if not float_values or values is None or len(float_values) != len(values):
         return None
     before, after = np.asarray(float_values, np.float64), np.asarray(values, np.float64)
     if not (np.isclose(before.mean(), float_metric) and np.isclose(after.mean(), metric)):
         return None
-    lost = before - after if criterion.higher_is_better else after - before
-    means = _resampled_means(lost, seed)
-    if criterion.drop_type == "relative":
-        means = means / abs(float_metric)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return before - after if criterion.higher_is_better else after - before
+
+
+def _unit(criterion: Criterion, float_metric: float) -> float:
+    return abs(float_metric) if criterion.drop_type == "relative" else 1.0
 
 
 def _resampled_means(values: NDArray[np.float64], seed: int) -> NDArray[np.float64]:

@@ -18,11 +18,13 @@ class Criterion(Frozen):
         max_drop: largest allowed drop; compared without any tolerance.
         drop_type: whether the drop is counted in units of the metric or as a share of the float metric.
         higher_is_better: False for errors and losses.
+        min_metric: what the metric must reach whatever the drop; where lower is better, what it must not exceed.
     """
 
     max_drop: float
     drop_type: Literal["absolute", "relative"] = "absolute"
     higher_is_better: bool = True
+    min_metric: float | None = None
 
     def drop(self, metric: float, float_metric: float) -> float:
         """The drop of `metric` against the float model's; positive is worse.
@@ -45,8 +47,30 @@ class Criterion(Frozen):
         """Whether the drop is within the limit."""
         return drop <= self.max_drop
 
+    def against(self, float_metric: float) -> Criterion:
+        """The same limit for a known float metric, with `min_metric` turned into a largest drop.
 
-def check_max_drop(max_drop: float) -> None:
+        Raises:
+            ValidationError: the float model itself misses `min_metric`, or a relative drop has no meaning.
+        """
+        self.drop(float_metric, float_metric)
+        if self.min_metric is None:
+            return self
+        room = self.drop(self.min_metric, float_metric)
+        if room < 0.0:
+            message = (
+                f"`min_metric` must be met by the float model, but that scored {float_metric:.6g} and min_metric is "
+                f"{self.min_metric:.6g}; no candidate can be expected to be better than the float model"
+            )
+            raise ValidationError(message)
+        return self.model_copy(update={"max_drop": min(self.max_drop, room)})
+
+    def in_units_of_the_metric(self, float_metric: float) -> float:
+        """The largest allowed loss in units of the metric."""
+        return self.max_drop * (1.0 if self.drop_type == "absolute" else abs(float_metric))
+
+
+def check_max_drop(max_drop: object) -> None:
     """Refuse limits that no model or every model would meet."""
     if not isinstance(max_drop, Real) or not math.isfinite(max_drop) or max_drop < 0:
         message = f"`max_drop` must be a finite number >= 0, but got {max_drop!r}"

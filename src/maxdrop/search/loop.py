@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 from maxdrop.data.plan import Candidate
 from maxdrop.data.trace import Role, Trial
+from maxdrop.search.budget import Budget
 from maxdrop.search.criterion import Criterion
 from maxdrop.search.space import SearchSpace, Strategy
 
 Evaluate = Callable[[Candidate, Role], Trial]
 
+COMPLETE = "the search was complete"
 
-@dataclass(frozen=True)
-class Budget:
-    """What ends a search early.
-
-    Attributes:
-        max_evaluations: most candidates to evaluate.
-        deadline: `time.monotonic()` after which no further candidate starts; None for no limit.
-    """
-
-    max_evaluations: int
-    deadline: float | None = None
-
-    def spent(self, evaluations: int) -> str | None:
-        """Why the search must stop, or None."""
-        if evaluations >= self.max_evaluations:
-            return f"the limit of {self.max_evaluations} candidates was reached"
-        if self.deadline is not None and time.monotonic() >= self.deadline:
-            return "the time budget was spent"
-        return None
+WORTHWHILE = 0.01
+"""Share of the model's work that a further validation must be expected to save."""
 
 
 def run_search(
@@ -42,8 +25,9 @@ def run_search(
     evaluate: Evaluate,
     budget: Budget,
     known: Callable[[Candidate], bool],
+    trials: Sequence[Trial],
 ) -> str:
-    """Drive `strategy` to its end, or until the budget is spent or the user interrupts.
+    """Drive `strategy` to its end, or until the budget is spent.
 
     Args:
         strategy: what to try next.
@@ -52,34 +36,34 @@ def run_search(
         evaluate: builds and scores a candidate, and appends the trial to the trace.
         budget: what ends the search early.
         known: whether a candidate's trial is already in the trace; such a step costs nothing.
+        trials: those of the trace, which `evaluate` adds to.
 
     Returns:
         Why the search ended.
     """
     steps = strategy(space, criterion)
-    evaluations = 0
     try:
         proposal = next(steps)
         while True:
             if not known(proposal.candidate):
-                reason = budget.spent(evaluations)
+                if proposal.worth < WORTHWHILE:
+                    return f"{COMPLETE}: no further validation is expected to save {WORTHWHILE:.0%} of the work"
+                reason = budget.spent(trials)
                 if reason is not None:
                     return reason
-            evaluations += 1
             proposal = steps.send(evaluate(proposal.candidate, proposal.role))
     except StopIteration:
-        return "the search was complete"
-    except KeyboardInterrupt:
-        return "interrupted by the user"
+        return COMPLETE
 
 
-def best_passing(trials: list[Trial], space: SearchSpace, criterion: Criterion) -> Trial | None:
+def passes(trial: Trial, criterion: Criterion) -> bool:
+    """Whether a trial is within the limit, on all items."""
+    return trial.state == "complete" and trial.bound is not None and criterion.passes(trial.bound)
+
+
+def best_passing(trials: Sequence[Trial], space: SearchSpace, criterion: Criterion) -> Trial | None:
     """The fastest trial within the limit; of equally fast ones that with the smallest drop."""
-    passing = [
-        t
-        for t in trials
-        if t.candidate is not None and t.state == "complete" and t.drop is not None and criterion.passes(t.drop)
-    ]
+    passing = [t for t in trials if t.candidate is not None and passes(t, criterion)]
     if not passing:
         return None
-    return min(passing, key=lambda t: (space.cost(t.candidate or Candidate()), t.drop, t.number))
+    return min(passing, key=lambda t: (space.cost(t.candidate or Candidate()), t.bound, t.number))

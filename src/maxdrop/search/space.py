@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ class SearchSpace:
         sensitivity: share of the output error that an op causes when it alone is quantized.
         gain: share of the model's time that int8 saves on it.
         reverted: what a reverted op becomes.
-        int8_drop: drop of the fully quantized model.
+        int8_drop: `bound` of the fully quantized model's trial.
     """
 
     ops: tuple[str, ...]
@@ -45,10 +46,18 @@ class SearchSpace:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A candidate to evaluate next, and why."""
+    """A candidate to evaluate next, and why.
+
+    Attributes:
+        candidate: what to build.
+        role: what the trial is for.
+        worth: expected gain over the best passing candidate so far, as a share of the model's time; infinite while
+            none has passed.
+    """
 
     candidate: Candidate
     role: Role
+    worth: float = math.inf
 
 
 Steps = Generator[Proposal, Trial, None]

@@ -8,7 +8,7 @@ from typing import Any
 
 _INTEGER = re.compile(r"_[iu]8$|_[iu]8_|^ref_.*[iu]8", re.IGNORECASE)
 _LAYERS = frozenset({"Convolution", "Deconvolution", "FullyConnected", "MatMul", "GroupConvolution"})
-_SUFFIX = re.compile(r"(/Dequantization\w+|_original)$")
+_SUFFIX = re.compile(r"(/Dequantization\w+|_original|/fake_quantize/smooth)$")
 _CODES = re.compile(r"^(.*):\d+/int8$")
 
 

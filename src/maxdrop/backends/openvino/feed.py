@@ -33,7 +33,7 @@ def infer(request: ov.InferRequest, sample: Any, number: int, extra: Mapping[str
         request.reset_state()
     feeds = {**keyed_inputs(sample, own), **(extra or {})}
     try:
-        request.infer(feeds, share_inputs=True)
+        request.infer(feeds)
     except (RuntimeError, TypeError, ValueError, KeyError) as error:
         message = (
             f"every sample must fit the model's inputs ({_signature(own)}), but sample {number} is "

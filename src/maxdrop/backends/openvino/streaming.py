@@ -40,7 +40,8 @@ def run_overlapped(model: ov.Model, samples: Iterable[Any], outputs: Sequence[in
     for number, sample in enumerate(samples):
         try:
             feeds = keyed_inputs(sample, compiled.inputs)
-            queue.start_async(feeds, number, share_inputs=True)
+            # The sample may be gone before its turn comes, so the request keeps a copy.
+            queue.start_async(feeds, number, share_inputs=False)
         except (RuntimeError, TypeError, ValueError, KeyError):
             infer(compiled.create_infer_request(), sample, number)  # says what is wrong with the sample
             raise

@@ -1,0 +1,144 @@
+"""From what a search found to what the user gets: build it, time it, score it on what was held out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from maxdrop.data.plan import Candidate, QuantizationPlan
+from maxdrop.data.protocols import Backend
+from maxdrop.data.spec import Precision
+from maxdrop.data.trace import Note, Trace, Trial
+from maxdrop.ptq.build import Planner
+from maxdrop.result import AccuracyControlResult
+from maxdrop.search.confidence import drop_interval, too_few_items
+from maxdrop.search.limits import Limits
+from maxdrop.search.scoring import Scorer
+from maxdrop.search.session import Found
+from maxdrop.search.speed import Comparison, compare
+
+_LATENCY_BLOCKS = 15
+_HOLDOUT = "holdout"
+
+_HOPELESS = 2.0
+"""How many times wider than the limit half the drop's interval is before the user is warned; above 1 the summary
+says so."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What is needed to make a result.
+
+    Attributes:
+        backend: of the model.
+        model: the float model.
+        planner: makes plans.
+        trace: of the search.
+        limits: what may be lost.
+        config: the user's compile configuration.
+        allow_slower: whether a result that is slower than the float model is wanted.
+        held_out: scores a compiled model on the items that the search did not see; None if there are none.
+    """
+
+    backend: Backend[Any]
+    model: Any
+    planner: Planner
+    trace: Trace
+    limits: Limits
+    config: Mapping[str, Any]
+    allow_slower: bool
+    held_out: Scorer | None
+
+
+def deliver(delivery: Delivery, found: Found, sample: Any) -> AccuracyControlResult:
+    """The result of a search; the float model where nothing passed or int8 is slower.
+
+    Args:
+        delivery: what it is made with.
+        found: the search's outcome.
+        sample: one input of the model, to time it with.
+    """
+    best, reason = found.best, found.reason
+    model, plan, latency = _build(delivery, best, sample)
+    if best is not None and latency.is_slower and not delivery.allow_slower:
+        reason = f"int8 is slower than float here ({latency.speedup:.2f}x); allow_slower=True returns it all the same"
+        best = None
+        model, plan, latency = _build(delivery, None, sample)
+    floating, chosen = found.floating, best if best is not None else found.floating
+    single = delivery.limits.single
+    interval = None
+    if single is not None and floating.metric is not None and chosen.metric is not None:
+        interval = drop_interval(
+            floating.per_item, chosen.per_item, floating.metric, chosen.metric, single, seed=delivery.limits.seed
+        )
+    return AccuracyControlResult(
+        model=model,
+        reached=best is not None,
+        stop_reason=reason,
+        metric=_number(chosen.metric),
+        float_metric=_number(floating.metric),
+        drop=chosen.drop if chosen.drop is not None else 0.0,
+        int8_drop=found.int8.drop if found.int8 is not None else None,
+        drop_interval=interval,
+        latency=latency,
+        plan=plan,
+        arrays=delivery.planner.arrays,
+        trace=delivery.trace,
+        backend=delivery.backend,
+        drop_upper=chosen.upper,
+        holdout_drop=_holdout_drop(delivery, best, model, plan),
+        metrics=chosen.metrics or {},
+        float_metrics=floating.metrics or {},
+        drops={} if single is not None else delivery.limits.drops(chosen, floating),
+        notes=_notes(interval, found),
+    )
+
+
+def _number(metric: float | None) -> float:
+    return float("nan") if metric is None else metric
+
+
+def _build(delivery: Delivery, best: Trial | None, sample: Any) -> tuple[Any, QuantizationPlan, Comparison]:
+    """Model, plan and latency of the best trial; of the float model when there is none."""
+    floats = dict.fromkeys(delivery.planner.int8_ops, Precision.FLOAT)
+    candidate = best.candidate if best is not None else None
+    plan = delivery.planner(candidate if candidate is not None else Candidate().with_precision(floats))
+    result = delivery.backend.apply(delivery.model, plan, delivery.planner.arrays)
+    models = [delivery.model] if best is None else [delivery.model, result]
+    blocks = delivery.backend.latency(models, delivery.config, sample, _LATENCY_BLOCKS)
+    return result, plan, compare(blocks[0], blocks[-1])
+
+
+def _holdout_drop(delivery: Delivery, best: Trial | None, model: Any, plan: QuantizationPlan) -> float | None:
+    """Drop on the items that the search did not see, scored once for a trace and a plan."""
+    if delivery.held_out is None:
+        return None
+    if best is None:
+        return 0.0
+    note = delivery.trace.notes.get(_HOLDOUT, {})
+    if note.get("plan_key") != plan.key():
+        scorer = delivery.held_out
+        before = scorer.whole(delivery.backend.compile(delivery.model, delivery.config))
+        after = scorer.whole(delivery.backend.compile(model, delivery.config))
+        floating = Trial(number=0, role="float", candidate=None, metric=before.metric, metrics=before.metrics)
+        drop = delivery.limits.without_floors().drop(after, floating)
+        note = {"plan_key": plan.key(), "float_metric": before.metric, "metric": after.metric, "drop": drop}
+        delivery.trace.add(Note(name=_HOLDOUT, content=note))
+    return float(note["drop"])
+
+
+def _notes(interval: tuple[float, float] | None, found: Found) -> tuple[str, ...]:
+    """What the user should know about how far the result can be trusted; warns of the worst."""
+    times = too_few_items(interval, found.criterion.max_drop) if found.best is not None else 0.0
+    if times <= 1.0 or interval is None:
+        return ()
+    half = (interval[1] - interval[0]) / 2
+    text = (
+        f"the validation items cannot tell a drop of {found.criterion.max_drop:.4g} from none: the measured drop is "
+        f"known only to within {half:.4g}. About {times * times:.0f} times as many items could"
+    )
+    if times > _HOPELESS and found.criterion.max_drop > 0.0:
+        warnings.warn(f"{text}; validate on more of them, or allow a larger drop", stacklevel=5)
+    return (text,)

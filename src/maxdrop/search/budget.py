@@ -1,0 +1,44 @@
+"""What ends a search early."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from maxdrop.data.trace import Trial
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits on the work of a search.
+
+    All but the deadline are counted in the trace, so a resumed search has what is left of them.
+
+    Attributes:
+        max_evaluations: most candidates to evaluate after the fully quantized model.
+        max_validations: most passes over the validation data, those of the float and the fully quantized model
+            included; a candidate that is rejected early counts for the share of the items it was scored on.
+        deadline: `time.monotonic()` after which no further candidate starts; None for no limit.
+    """
+
+    max_evaluations: int
+    max_validations: float = math.inf
+    deadline: float | None = None
+
+    def spent(self, trials: Sequence[Trial]) -> str | None:
+        """Why no further candidate may be started after these trials, or None."""
+        evaluated = sum(t.role in ("search", "prune") and t.state != "failed" for t in trials)
+        if evaluated >= self.max_evaluations:
+            return f"the limit of {self.max_evaluations} candidates was reached"
+        if sum(t.validations for t in trials) + 1.0 > self.max_validations + 1e-9:
+            return f"the limit of {self.max_validations:g} validations was reached"
+        return self.out_of_time(trials)
+
+    def out_of_time(self, trials: Sequence[Trial]) -> str | None:
+        """Why nothing may be started any more, or None: the next trial may take as long as the longest so far."""
+        longest = max((t.seconds for t in trials if t.state != "failed"), default=0.0)
+        if self.deadline is not None and time.monotonic() + longest >= self.deadline:
+            return "the time budget was spent"
+        return None
