@@ -15,11 +15,14 @@ import pytest
 from typer.testing import CliRunner
 
 import maxdrop
-from maxdrop import cli, control, demo
+from maxdrop import cli, delivery, demo
 from maxdrop.backends.openvino.probe import probe
+from maxdrop.commands.data import ArraySamples, Labelled, top1_accuracy
 from maxdrop.commands.options import PlacementName
 from maxdrop.data.plan import load_plan
 from maxdrop.data.spec import Placement
+from maxdrop.data.trace import read_trace
+from maxdrop.dataset import Dataset
 from maxdrop.demo import walkthrough
 from maxdrop.inspection import MADE_BY_MAXDROP, QUANTIZED, inspect_model
 
@@ -31,7 +34,7 @@ LIMIT = ["--max-drop", "0.02"]
 def short_timing() -> Iterator[None]:
     """Latency is not what is tested here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(control, "_LATENCY_BLOCKS", 3)
+        patch.setattr(delivery, "_LATENCY_BLOCKS", 3)
         yield
 
 
@@ -91,6 +94,21 @@ def test_control_resumes(files: Path, controlled: tuple[Path, str]) -> None:
     output = invoke("control", *by_accuracy(files), *LIMIT, "-o", controlled[0]).output
     assert "evaluations reused, 0 run" in output
     assert (controlled[0] / "model.xml").read_bytes() == before
+
+
+def test_control_passes_its_options_on(files: Path, tmp_path: Path) -> None:
+    invoke(
+        "control", *by_accuracy(files), "--max-drop", "0.9", "--min-metric", "0.1", "--holdout", "0.25", "--seed", "3",
+        "--max-validations", "4", "--time-budget", "600", "--compile-config", "INFERENCE_PRECISION_HINT=f32",
+        "--drop-type", "relative", "--subset-size", "6", "-o", tmp_path,
+    )  # fmt: skip
+    settings = read_trace(tmp_path / "trace.jsonl")[0]["settings"]
+    assert settings["criterion"]["min_metric"] == 0.1
+    assert settings["criterion"]["drop_type"] == "relative"
+    assert settings["holdout"] == 0.25
+    assert settings["seed"] == 3
+    assert settings["subset_size"] == 6
+    assert settings["compile_config"] == {"INFERENCE_PRECISION_HINT": "f32"}
 
 
 def test_control_of_an_unreachable_limit_exits_with_3(files: Path, tmp_path: Path) -> None:
@@ -214,9 +232,22 @@ def test_too_few_labels_are_refused(files: Path, tmp_path: Path) -> None:
     assert "one label to a validation sample" in done.stderr
 
 
-def test_batches_of_array_files(files: Path, tmp_path: Path) -> None:
-    from maxdrop.commands.data import ArraySamples
+def test_labels_stay_with_their_samples(files: Path) -> None:
+    items = Labelled(Dataset(ArraySamples(files / "validation.npy", 7)), files / "labels.npy", 7)
+    labels = np.load(files / "labels.npy")
+    assert len(items) == 6
+    np.testing.assert_array_equal(items[5][1], labels[35:])
+    single, batched = demo.load_model(), demo.load_model()
+    batched.reshape([-1, 1, 48, 48])
+    metric, shares = top1_accuracy(ov.compile_model(batched, "CPU"), [items[5], items[0]])
+    expected = demo.validate(
+        ov.compile_model(single, "CPU"), [*demo.validation_items()[35:40], *demo.validation_items()[:7]]
+    )[1]
+    assert metric == pytest.approx(np.mean(expected))
+    assert shares == pytest.approx([np.mean(expected[:5]), np.mean(expected[5:])])
 
+
+def test_batches_of_array_files(files: Path, tmp_path: Path) -> None:
     whole = np.load(files / "validation.npy")
     samples = ArraySamples(files / "validation.npy", 32)
     assert [len(sample) for sample in samples] == [32, 8]

@@ -15,7 +15,7 @@ import pytest
 from typer.main import get_command
 
 import maxdrop as md
-from maxdrop import cli, control, demo
+from maxdrop import cli, delivery, demo
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -47,11 +47,11 @@ def small_demo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     calibration, validation = demo.calibration_items()[:8], demo.validation_items()[:24]
     monkeypatch.setattr(demo, "calibration_items", lambda: list(calibration))
     monkeypatch.setattr(demo, "validation_items", lambda: list(validation))
-    monkeypatch.setattr(control, "_LATENCY_BLOCKS", 3)
+    monkeypatch.setattr(delivery, "_LATENCY_BLOCKS", 3)
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.filterwarnings("ignore:no 8-bit model:UserWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning")  # so few items cannot tell much, and are said to be too few
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=name_of)
 @pytest.mark.usefixtures("small_demo")
 def test_python_blocks_run(page: Path) -> None:

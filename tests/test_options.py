@@ -53,11 +53,28 @@ def _weights(**chosen: Any) -> dict[str, Any]:
 HISTOGRAM = RangeEstimatorParametersSet.HISTOGRAM
 E4M3 = FP8QuantizationParameters(FP8Type.E4M3)
 
+
+def _bias(**chosen: Any) -> dict[str, Any]:
+    return {"bias_correction_params": options.AdvancedBiasCorrectionParameters(**chosen)}
+
+
+def _smooth(**chosen: Any) -> dict[str, Any]:
+    return {"smooth_quant_alphas": options.AdvancedSmoothQuantParameters(**chosen)}
+
+
 EFFECTS: list[tuple[dict[str, Any], Callable[[Any], Any], Any]] = [
     ({"overflow_fix": options.OverflowFix.ENABLE}, lambda p: p.reduced_range, "all"),
     ({"overflow_fix": options.OverflowFix.FIRST_LAYER}, lambda p: p.reduced_range, "first"),
     ({"overflow_fix": options.OverflowFix.DISABLE}, lambda p: p.reduced_range, "none"),
     ({"disable_bias_correction": True}, lambda p: p.bias_correction, False),
+    (_bias(threshold=2.0), lambda p: p.bias_correction_threshold, 2.0),
+    (_smooth(matmul=-1), lambda p: p.smooth_quant.matmul, None),
+    (_smooth(matmul=0.5), lambda p: p.smooth_quant.matmul, 0.5),
+    (_smooth(convolution=0.5), lambda p: p.smooth_quant.convolution, 0.5),
+    ({"smooth_quant_alpha": -1.0}, lambda p: p.smooth_quant.matmul, None),
+    ({"smooth_quant_alpha": 0.0}, lambda p: p.smooth_quant.matmul, 0.0),
+    ({"smooth_quant_alpha": 0.95}, lambda p: p.smooth_quant.matmul, 0.95),
+    ({"disable_channel_alignment": False}, lambda p: p.smooth_quant.convolution, "auto"),
     (_activations(mode="symmetric"), lambda p: p.activations.symmetric, True),
     (_activations(mode="asymmetric"), lambda p: p.activations.symmetric, False),
     (_activations(signedness_to_force=True), lambda p: p.activations.signed, True),
@@ -99,30 +116,22 @@ UNCHANGED: list[dict[str, Any]] = [
     {"inplace_statistics": True},
     {"batchwise_statistics": True},
     {"backend_params": {"compress_weights": True}},
-    {"smooth_quant_alpha": -1.0},
     {"bias_correction_params": options.AdvancedBiasCorrectionParameters(apply_for_all_nodes=True)},
     {"weights_range_estimator_params": RangeEstimatorParametersSet.MINMAX},
     _weights(num_bits=8, mode="symmetric", signedness_to_force=True, per_channel=True, narrow_range=True),
     _activations(num_bits=8),
-    {"smooth_quant_alphas": options.AdvancedSmoothQuantParameters(matmul=-1)},
 ]
 """Advanced options that ask for what is done anyway."""
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"quantize_outputs": True}, "quantize_outputs"),
     ({"inplace_statistics": False}, "inplace_statistics"),
-    ({"disable_channel_alignment": False}, "disable_channel_alignment"),
     ({"batchwise_statistics": False}, "batchwise_statistics"),
     *(
         ({"quantizer_propagation_rule": rule}, "quantizer_propagation_rule")
         for rule in QuantizerPropagationRule
         if rule is not QuantizerPropagationRule.MERGE_ALL_IN_ONE
     ),
-    ({"smooth_quant_alpha": 0.0}, "smooth_quant_alpha"),
-    ({"smooth_quant_alpha": 0.5}, "smooth_quant_alpha"),
-    ({"smooth_quant_alphas": options.AdvancedSmoothQuantParameters(convolution=0.5)}, "smooth_quant_alphas"),
-    ({"smooth_quant_alphas": options.AdvancedSmoothQuantParameters(matmul=0.5)}, "smooth_quant_alphas"),
-    ({"bias_correction_params": options.AdvancedBiasCorrectionParameters(threshold=2.0)}, "threshold"),
     ({"backend_params": {"compress_weights": False}}, "compress_weights"),
     ({"backend_params": {"stat_requests_number": 2}}, "stat_requests_number"),
     ({"activations_quantization_params": E4M3}, "activations_quantization_params"),
@@ -141,6 +150,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 INVALID: list[tuple[dict[str, Any], str]] = [
     ({"overflow_fix": "sometimes"}, "overflow_fix"),
     ({"bias_correction_params": options.AdvancedBiasCorrectionParameters(threshold=-1.0)}, "threshold"),
+    (_smooth(matmul=1.5), r"smooth_quant_alphas\.matmul"),
+    (_smooth(convolution=float("nan")), r"smooth_quant_alphas\.convolution"),
+    ({"smooth_quant_alpha": 2.0}, "smooth_quant_alpha"),
     (_activations(mode="both"), "mode"),
     (_weights(mode="both"), "mode"),
     ({"activations_range_estimator_params": _collector(statistics_type="middle")}, r"max\.statistics_type"),

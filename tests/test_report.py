@@ -61,6 +61,7 @@ def write_search(folder: Path, *, reached: bool = True, plan: bool = True, note:
             result_note(
                 stop_reason="the search was complete", float_seconds=0.004, seconds=0.002, speedup=1.987,
                 speedup_interval=(1.9, 2.1), drop_interval=(0.001, 0.009), int8_macs_share=0.81,
+                holdout_drop=0.0042, remarks=["few <items>"],
             )
         )  # fmt: skip
     if plan:
@@ -92,7 +93,8 @@ def test_reached(tmp_path: Path) -> None:
     assert facts.chosen is not None
     assert facts.chosen.number == 3
     page = page_of(tmp_path)
-    for text in ("Reached", "limit 0.01", "1.99x", "1.90x to 2.10x", "81.0% of the multiply", "0.005"):
+    texts = ["Reached", "limit 0.01", "1.99x", "1.90x to 2.10x", "81.0% of the multiply"]
+    for text in [*texts, "0.0042 on items that", "Few &lt;items&gt;."]:
         assert text in page
 
 
@@ -187,10 +189,10 @@ def test_measured_placement_is_shown(tmp_path: Path) -> None:
 
 
 def test_rejected_trials_and_several_metrics(tmp_path: Path) -> None:
-    limits = {"criteria": {name: {"max_drop": 0.1, "drop_type": "absolute"} for name in ("f1", "recall")}}
+    criterion = {"max_drop": 1.0, "drop_type": "share of the limit"}
     trace = Trace(
         tmp_path / "trace.jsonl",
-        TraceHeader(versions={}, model="f" * 64, settings={"limits": limits, "subset_size": 300}),
+        TraceHeader(versions={}, model="f" * 64, settings={"criterion": criterion, "subset_size": 300}),
     )
     trace.add(Trial(number=0, role="float", candidate=None, metric=0.9, metrics={"f1": 0.9, "recall": 0.8}, drop=0.0))
     evidence = Evidence(test="bound", items=25, of=100, text="hopeless after 25 of 100 items")

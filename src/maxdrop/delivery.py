@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -131,14 +132,15 @@ def _holdout_drop(delivery: Delivery, best: Trial | None, model: Any, plan: Quan
 
 def _notes(interval: tuple[float, float] | None, found: Found) -> tuple[str, ...]:
     """What the user should know about how far the result can be trusted; warns of the worst."""
-    times = too_few_items(interval, found.criterion.max_drop) if found.best is not None else 0.0
+    limit = found.criterion.max_drop
+    times = too_few_items(interval, limit) if found.best is not None and limit > 0.0 else 0.0
     if times <= 1.0 or interval is None:
         return ()
     half = (interval[1] - interval[0]) / 2
     text = (
-        f"the validation items cannot tell a drop of {found.criterion.max_drop:.4g} from none: the measured drop is "
-        f"known only to within {half:.4g}. About {times * times:.0f} times as many items could"
+        f"the validation items cannot tell a drop of {limit:.4g} from none: the measured drop is "
+        f"known only to within {half:.4g}. About {math.ceil(times * times)} times as many items could"
     )
-    if times > _HOPELESS and found.criterion.max_drop > 0.0:
+    if times > _HOPELESS:
         warnings.warn(f"{text}; validate on more of them, or allow a larger drop", stacklevel=5)
     return (text,)

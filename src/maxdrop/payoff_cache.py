@@ -22,14 +22,16 @@ def cached_payoff(
 ) -> Payoff:
     """`measure_payoff`, or what it returned for the same model, wishes, configuration, runtime and machine.
 
-    The cache lies in `$XDG_CACHE_HOME/maxdrop`, or `~/.cache/maxdrop`; it can be removed at any time. Where it cannot
-    be written, every call measures.
+    The cache lies in `$XDG_CACHE_HOME/maxdrop`, or `~/.cache/maxdrop`; it can be removed at any time. What a busy
+    machine blurred is not kept. Where the cache cannot be written, every call measures.
     """
     path = _folder() / f"payoff-{_key(planner, backend, config)}.json"
     try:
         return Payoff.model_validate_json(path.read_text())
     except (OSError, ValidationError):
         payoff = measure_payoff(planner, backend, model, config, sample)
+    if not payoff.is_certain:
+        return payoff
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}")

@@ -15,6 +15,7 @@ from maxdrop.data.spec import (
     EstimatorSpec,
     Placement,
     Policy,
+    SmoothQuantPolicy,
     StatisticKind,
     WeightPolicy,
 )
@@ -22,6 +23,7 @@ from maxdrop.errors import ParameterNotSupportedError, ValidationError
 from maxdrop.options import (
     AdvancedBiasCorrectionParameters,
     AdvancedQuantizationParameters,
+    AdvancedSmoothQuantParameters,
     AggregatorType,
     ModelType,
     OverflowFix,
@@ -85,6 +87,7 @@ def resolve_policy(graph: Graph, options: QuantizeOptions, default_range: Reduce
         ignored=match_scope(graph, options.ignored_scope),
         bias_correction=not advanced.disable_bias_correction,
         bias_correction_threshold=bias.threshold,
+        smooth_quant=_smooth_quant(advanced),
     )
 
 
@@ -116,13 +119,9 @@ def _check_advanced(advanced: AdvancedQuantizationParameters) -> None:
     refusals = {
         "quantize_outputs=True": advanced.quantize_outputs,
         "inplace_statistics=False": not advanced.inplace_statistics,
-        "disable_channel_alignment=False": not advanced.disable_channel_alignment,
         "batchwise_statistics=False": advanced.batchwise_statistics is False,
         f"quantizer_propagation_rule={advanced.quantizer_propagation_rule}": (
             advanced.quantizer_propagation_rule != QuantizerPropagationRule.MERGE_ALL_IN_ONE
-        ),
-        f"smooth_quant_alpha={advanced.smooth_quant_alpha}": (
-            advanced.smooth_quant_alpha is not None and advanced.smooth_quant_alpha >= 0
         ),
     }
     for name, refused in refusals.items():
@@ -131,20 +130,39 @@ def _check_advanced(advanced: AdvancedQuantizationParameters) -> None:
     if advanced.overflow_fix is not None:
         _member(OverflowFix, advanced.overflow_fix, "overflow_fix")
     alphas = advanced.smooth_quant_alphas
-    if (alphas.convolution, alphas.matmul) not in {(-1, 0.95), (-1, -1)}:
-        _refuse("smooth_quant_alphas", "leave it at its default, or switch it off with matmul=-1")
+    _check_alpha(alphas.matmul, "smooth_quant_alphas.matmul")
+    _check_alpha(alphas.convolution, "smooth_quant_alphas.convolution")
+    _check_alpha(advanced.smooth_quant_alpha, "smooth_quant_alpha")
     _check_bias_correction(advanced.bias_correction_params)
     for key, value in advanced.backend_params.items():
         if (key, value) != ("compress_weights", True):
             _refuse(f"backend_params[{key!r}]={value!r}", "remove it")
 
 
+def _check_alpha(alpha: float | None, name: str) -> None:
+    if alpha is not None and not alpha <= 1.0:
+        message = f"`{name}` must be at most 1, or negative to switch it off, but got {alpha}"
+        raise ValidationError(message)
+
+
+def _smooth_quant(advanced: AdvancedQuantizationParameters) -> SmoothQuantPolicy:
+    """The default strength means a choice by op; channel alignment is SmoothQuant of convolutions here."""
+    matmul, convolution = advanced.smooth_quant_alphas.matmul, advanced.smooth_quant_alphas.convolution
+    deprecated = advanced.smooth_quant_alpha
+    if deprecated is not None:
+        matmul, convolution = deprecated, -1 if deprecated < 0 else convolution
+    by_op = advanced.smooth_quant_alphas.matmul == AdvancedSmoothQuantParameters().matmul and deprecated is None
+    aligned = "auto" if not advanced.disable_channel_alignment else None
+    return SmoothQuantPolicy(
+        matmul=None if matmul < 0 else "auto" if by_op else matmul,
+        convolution=aligned if convolution < 0 else convolution,
+    )
+
+
 def _check_bias_correction(params: AdvancedBiasCorrectionParameters) -> None:
     if params.threshold is not None and params.threshold < 0:
         message = f"`bias_correction_params.threshold` must be >= 0, but got {params.threshold}"
         raise ValidationError(message)
-    if params.threshold is not None:
-        _refuse("bias_correction_params.threshold", "every shift is applied; leave it at None")
 
 
 def _refuse(name: str, advice: str) -> None:

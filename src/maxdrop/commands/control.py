@@ -37,7 +37,16 @@ def control(
         DropType.ABSOLUTE
     ),
     lower_is_better: Annotated[bool, typer.Option("--lower-is-better", help="The metric is an error.")] = False,
+    min_metric: Annotated[float | None, typer.Option(help="What the metric must also reach.")] = None,
+    confidence: Annotated[
+        float | None, typer.Option(help="Limit the upper end of the drop's interval at this probability, such as 0.95.")
+    ] = None,
+    holdout: Annotated[float, typer.Option(help="Share of the validation data to confirm the result on.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of everything that is sampled.")] = 0,
     compile_config: opt.CompileConfig = None,
+    max_validations: Annotated[
+        int | None, typer.Option(min=1, help="Most passes over the validation data; as in Python when left out.")
+    ] = None,
     time_budget: Annotated[float | None, typer.Option(help="Seconds after which no candidate is started.")] = None,
     max_iterations: Annotated[int | None, typer.Option(min=0, help="Most candidates to try.")] = None,
     allow_slower: Annotated[
@@ -64,7 +73,7 @@ def control(
     from maxdrop.commands.data import open_dataset
     from maxdrop.commands.finish import finish_report, finished_trials, resume_line
 
-    function = _validation_function(validate, metric, labels, batch_size)
+    validation, function = _validation(validation_data, validate, metric, labels, batch_size)
     opt.model_path(model, output)
     choices = opt.QuantizationChoices(
         preset, target_device, subset_size, model_type, ignored_names, ignored_patterns, ignored_types, placement
@@ -72,21 +81,27 @@ def control(
     restorer = md.AdvancedAccuracyRestorerParameters()
     if max_iterations is not None:
         restorer.max_num_iterations = max_iterations
+    budget: dict[str, Any] = {} if max_validations is None else {"max_validations": max_validations}
     opened = open_model(model, target_device.value)[1]
     before = finished_trials(output)
     result = md.control_accuracy(
         opened,
         open_dataset("--data", data, batch_size),
-        open_dataset("--validation-data", validation_data, batch_size),
+        validation,
         function,
         max_drop=max_drop,
         drop_type=drop_type,
         higher_is_better=not lower_is_better,
+        min_metric=min_metric,
+        confidence=confidence,
+        holdout=holdout,
+        seed=seed,
         advanced_accuracy_restorer_parameters=restorer,
         compile_config=opt.parse_config(compile_config),
         time_budget=time_budget,
         output_dir=output,
         allow_slower=allow_slower,
+        **budget,
         **choices.as_arguments(),
     )
     report = finish_report(result, opened, output)
@@ -97,18 +112,22 @@ def control(
         raise typer.Exit(NOT_REACHED)
 
 
-def _validation_function(validate: str | None, metric: str | None, labels: Path | None, batch_size: int) -> Any:
-    from maxdrop.commands.data import import_object, top1_accuracy
+def _validation(spec: str, validate: str | None, metric: str | None, labels: Path | None, batch_size: int) -> Any:
+    """The validation dataset and function that the user means."""
+    from maxdrop.commands.data import Labelled, import_object, open_dataset, top1_accuracy
+    from maxdrop.dataset import Dataset
 
     if (validate is None) == (metric is None):
         message = "give either --validate pkg.mod:fn, or --metric accuracy with --labels"
         raise typer.BadParameter(message)
     if validate is not None:
-        return import_object("--validate", validate)
+        function = import_object("--validate", validate)
+        return open_dataset("--validation-data", spec, batch_size), function
     if metric not in _METRICS:
         message = f"must be one of {list(_METRICS)}, but got {metric!r}; use --validate for any other"
         raise typer.BadParameter(message, param_hint="--metric")
     if labels is None:
         message = "--metric accuracy needs --labels L.npy"
         raise typer.BadParameter(message)
-    return top1_accuracy(labels, batch_size)
+    items = open_dataset("--validation-data", spec, batch_size)
+    return Dataset(Labelled(items, labels, batch_size)), top1_accuracy

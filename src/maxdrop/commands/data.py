@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -113,37 +113,67 @@ def import_object(option: str, spec: str, wanted: str = "pkg.mod:name") -> Any:
     return getattr(module, name)
 
 
-def top1_accuracy(labels: Path, batch_size: int) -> Callable[[Any, Iterable[Any]], tuple[float, list[float]]]:
-    """A validation function: share of samples whose largest first output is at the label.
+class Labelled(Sequence[Any]):
+    """Pairs of an item and its labels; the search may take items in any order and leave some out.
 
     Args:
+        dataset: of known length.
         labels: .npy file with one integer to a sample.
         batch_size: samples to an item.
 
     Raises:
-        ValidationError: the file holds something else.
+        ValidationError: the labels do not fit the items.
     """
-    truth = _load(labels).get("") if labels.suffix == ".npy" else None
-    if truth is None or truth.ndim != 1 or not np.issubdtype(truth.dtype, np.integer):
-        message = f"`--labels` must be an .npy file with one integer to a sample, but got {labels}"
-        raise ValidationError(message)
 
-    def validate(compiled_model: Any, items: Iterable[Any]) -> tuple[float, list[float]]:
-        request = compiled_model.create_infer_request()
-        hits = [hit for start, item in _starts(items, batch_size) for hit in _hits(request, item, truth[start:])]
-        return float(np.mean(hits)), hits
+    def __init__(self, dataset: Dataset, labels: Path, batch_size: int) -> None:
+        truth = _load(labels).get("") if labels.suffix == ".npy" else None
+        if truth is None or truth.ndim != 1 or not np.issubdtype(truth.dtype, np.integer):
+            message = f"`--labels` must be an .npy file with one integer to a sample, but got {labels}"
+            raise ValidationError(message)
+        length = dataset.get_length()
+        if length != -(-len(truth) // batch_size):
+            message = (
+                f"`--labels` must hold one label to a validation sample, but holds {len(truth)} for {length} items "
+                f"of {batch_size}"
+            )
+            raise ValidationError(message)
+        self._dataset = dataset
+        self._truth = truth
+        self._batch_size = batch_size
+        self._length = length
 
-    return validate
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, position: Any) -> Any:
+        if not 0 <= position < self._length:
+            raise IndexError(position)
+        start = position * self._batch_size
+        sample = next(iter(self._dataset.get_data([position])))
+        return sample, self._truth[start : start + self._batch_size]
 
 
-def _starts(items: Iterable[Any], batch_size: int) -> Iterator[tuple[int, Any]]:
-    return ((number * batch_size, item) for number, item in enumerate(items))
+def top1_accuracy(compiled_model: Any, items: Iterable[Any]) -> tuple[float, list[float]]:
+    """Share of samples whose largest first output is at the label.
+
+    Args:
+        compiled_model: a classifier.
+        items: of `Labelled`.
+
+    Returns:
+        The accuracy, and the share of each item.
+    """
+    request = compiled_model.create_infer_request()
+    hits = [_hits(request, sample, truth) for sample, truth in items]
+    flat = np.concatenate(hits)
+    # With items of several samples, or a shorter last one, the mean over items is another number.
+    return float(flat.mean()), [float(hit.mean()) for hit in hits]
 
 
-def _hits(request: Any, item: Any, truth: NDArray[Any]) -> list[float]:
-    scores = request.infer(item if isinstance(item, dict) else [item])[0]
+def _hits(request: Any, sample: Any, truth: NDArray[Any]) -> NDArray[np.float64]:
+    scores = request.infer(sample if isinstance(sample, dict) else [sample])[0]
     best = scores.reshape(len(scores), -1).argmax(axis=1)
-    if len(truth) < len(best):
-        message = "`--labels` must hold one label to a validation sample, but holds fewer"
+    if len(truth) != len(best):
+        message = f"`--labels` must hold one label to a validation sample, but {len(best)} met {len(truth)}"
         raise ValidationError(message)
-    return [float(hit) for hit in best == truth[: len(best)]]
+    return np.asarray(best == truth, np.float64)

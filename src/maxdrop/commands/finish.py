@@ -30,6 +30,8 @@ def finish_report(result: AccuracyControlResult, float_model: Any, folder: Path)
                 speedup_interval=result.latency.interval,
                 drop_interval=result.drop_interval,
                 int8_macs_share=sum(macs[op] for op in result.plan.int8_ops) / (sum(macs.values()) or 1),
+                holdout_drop=result.holdout_drop,
+                remarks=result.notes,
             )
         )
     return write_report(folder)

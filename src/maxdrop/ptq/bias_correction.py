@@ -16,7 +16,7 @@ from maxdrop.data.graph import Contraction
 from maxdrop.data.spec import QuantizerSpec, QuantParams
 from maxdrop.data.statistics import TensorStatistics
 from maxdrop.ptq.numerics import fake_quantize
-from maxdrop.ptq.weights import channel_sums
+from maxdrop.ptq.weights import canonical, channel_sums
 
 F32 = NDArray[np.float32]
 
@@ -55,3 +55,19 @@ def bias_shift(
     before = np.einsum("goi,gi->go", sums, mean.reshape(groups, -1))
     after = np.einsum("goi,gi->go", quantized, quantized_mean.reshape(groups, -1))
     return np.asarray((before - after).ravel(), np.float32)
+
+
+def relative_shift(shift: F32, weight: NDArray[Any], contraction: Contraction, statistics: TensorStatistics) -> float:
+    """The largest shift in units of its output channel's root mean square, as the sampled rows predict that.
+
+    Args:
+        shift: float32 (output channels,).
+        weight: float weight in its native layout.
+        contraction: of the op.
+        statistics: of the op's input.
+    """
+    power = np.square(canonical(weight, contraction), dtype=np.float64).sum(axis=3)
+    inputs = np.square(statistics.rows, dtype=np.float64).mean(axis=0).reshape(power.shape[0], -1)
+    outputs = np.sqrt(np.einsum("goi,gi->go", power, inputs)).ravel()
+    tiny = float(np.finfo(np.float32).tiny)
+    return float((np.abs(shift) / np.maximum(outputs, tiny)).max())

@@ -13,7 +13,7 @@ from maxdrop.data.plan import Arrays, BiasShift, Candidate, QuantizationPlan, Qu
 from maxdrop.data.spec import Policy, Precision, QuantizerSpec, QuantParams
 from maxdrop.data.statistics import Statistics, TensorStatistics, merge_ranges
 from maxdrop.errors import InternalError, ValidationError
-from maxdrop.ptq.bias_correction import bias_shift, quantized_channel_mean
+from maxdrop.ptq.bias_correction import bias_shift, quantized_channel_mean, relative_shift
 from maxdrop.ptq.numerics import fake_quantize, params_from_range
 from maxdrop.ptq.payoff import choose_int8, is_first_layer, target_row
 from maxdrop.ptq.placement import Slot, place
@@ -26,7 +26,7 @@ from maxdrop.ptq.smooth_quant import (
     smoothed_statistics,
     with_factors,
 )
-from maxdrop.ptq.weights import scaled_inputs, weight_params, weight_spec
+from maxdrop.ptq.weights import channel_power, scaled_inputs, weight_params, weight_spec
 
 T = TypeVar("T")
 F32 = NDArray[np.float32]
@@ -158,13 +158,36 @@ class Planner:
         merged = merge_ranges(self.statistics[value] for value in measured)
         if spec.axes:
             return params_from_range(merged.channel_min, merged.channel_max, spec)
+        importance = self._importance(measured[0]) if len(measured) == 1 else None
         if factors is None:
-            return params_from_range(*self._find_range(merged, spec), spec)
-        low, high = self._find_range(smoothed_statistics(merged, factors), spec)
+            return params_from_range(*self._find_range(merged, spec, importance), spec)
+        if importance is not None:
+            importance = importance * np.square(factors)
+        low, high = self._find_range(smoothed_statistics(merged, factors), spec, importance)
         return with_factors(params_from_range(low, high, spec), factors)
 
-    def _find_range(self, statistics: TensorStatistics, spec: QuantizerSpec) -> tuple[float, float]:
-        return get_estimator(self.policy.activations.estimator)(statistics, spec)
+    def _find_range(
+        self, statistics: TensorStatistics, spec: QuantizerSpec, importance: NDArray[Any] | None
+    ) -> tuple[float, float]:
+        return get_estimator(self.policy.activations.estimator, importance)(statistics, spec)
+
+    def _importance(self, value: str) -> NDArray[np.float64] | None:
+        """Energy of the weights that read each channel of `value`, float64 (C,); None where it has none."""
+        return self._remember(("importance", value), lambda: self._make_importance(value))
+
+    def _make_importance(self, value: str) -> NDArray[np.float64] | None:
+        powers = [
+            channel_power(self.graph.constant(node.inputs[node.contraction.weight_input]), node.contraction)
+            for node in self._int8_readers(value)
+            if node.contraction is not None and node.contraction.weight_input is not None
+        ]
+        sizes = {len(power) for power in powers}
+        return np.sum(powers, axis=0) if len(sizes) == 1 else None
+
+    def _int8_readers(self, value: str) -> list[Node]:
+        """The ops that read `value` directly and are int8 unless a candidate says otherwise."""
+        wanted = set(self.int8_ops)
+        return [self.graph.node(use.node) for use in self.graph.value(value).uses if use.node in wanted]
 
     def _factors(self, slots: list[Slot], spec: QuantizerSpec) -> F32 | None:
         """Factors of SmoothQuant, the same for every candidate; None where there are none."""
@@ -174,8 +197,7 @@ class Planner:
         return self._remember(("factors", slot.value, spec), lambda: self._make_factors(slot.value, spec))
 
     def _make_factors(self, value: str, spec: QuantizerSpec) -> F32 | None:
-        wanted = set(self.int8_ops)
-        nodes = [self.graph.node(use.node) for use in self.graph.value(value).uses if use.node in wanted]
+        nodes = self._int8_readers(value)
         alphas = alphas_of(nodes, self.policy)
         if not alphas:
             return None
@@ -184,7 +206,13 @@ class Planner:
         readers = [reader_of(self.graph, node, weight) for node, weight in zip(nodes, weights, strict=True)]
         if any(len(reader.weight) != statistics.rows.shape[1] for reader in readers):
             return None
-        return choose_factors(statistics, readers, spec, self._find_range, alphas)
+        importance = self._importance(value)
+
+        def find_range(smoothed: TensorStatistics, factors: F32) -> tuple[float, float]:
+            scaled = None if importance is None else importance * np.square(factors)
+            return self._find_range(smoothed, spec, scaled)
+
+        return choose_factors(statistics, readers, spec, find_range, alphas)
 
     def _weight_spec(self, node: Node) -> QuantizerSpec:
         reduced = self.policy.reduced_range == "all" or (
@@ -251,6 +279,9 @@ class Planner:
         after = quantized_channel_mean(statistics, activation.spec, activation.params)
         shift = bias_shift(weight, quantized, contraction, statistics.channel_mean, after)
         if not np.isfinite(shift).all() or not shift.any():
+            return None
+        limit = self.policy.bias_correction_threshold
+        if limit is not None and relative_shift(shift, weight, contraction, statistics) > limit:
             return None
         return BiasShift(op=op, shift=self.arrays.put(shift), reason="mean quantization error of the output")
 

@@ -93,8 +93,9 @@ def _structural(graph: Graph, node: Node) -> Iterator[str]:
 
 
 def _joins_constant(graph: Graph, value: str) -> bool:
-    """Whether a Concat with a constant branch lies above `value`, with nothing between but what the runtime moves a
-    quantizer through: pass-through ops, rectifiers, and arithmetic with a constant.
+    """Whether a Concat with a constant branch lies above `value`, with only ops between that hand a quantizer on.
+
+    The runtime moves quantizers through pass-through ops, rectifiers, and arithmetic with a constant.
     """
     stack, seen = [(value, False)], set()
     while stack:

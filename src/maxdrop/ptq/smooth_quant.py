@@ -35,7 +35,8 @@ MOST_ROWS = 256
 MOST_OUTPUTS = 128
 _LIMIT = 1e2
 
-Range = Callable[[TensorStatistics, QuantizerSpec], tuple[float, float]]
+Range = Callable[[TensorStatistics, F32], tuple[float, float]]
+"""Finds the range of a smoothed activation, given its statistics and the factors."""
 
 
 @dataclass(frozen=True)
@@ -143,15 +144,17 @@ def choose_factors(
         statistics: of the activation, with C channels.
         readers: every op that would absorb the factors.
         spec: form of the activation's quantizer, per tensor.
-        find_range: the range estimator of the activation.
+        find_range: range of the activation after smoothing.
         alphas: strengths to try.
     """
-    rows = _some(statistics.rows)
+    step = -(-len(statistics.rows) // MOST_ROWS)
+    statistics = replace(statistics, rows=statistics.rows[::step], row_sample=statistics.row_sample[::step])
+    rows = statistics.rows
     exact = [rows @ _columns(reader.weight) for reader in readers]
 
     def error(factors: F32) -> float:
         smoothed = smoothed_statistics(statistics, factors)
-        params = params_from_range(*find_range(smoothed, spec), spec)
+        params = params_from_range(*find_range(smoothed, factors), spec)
         quantized = fake_quantize(rows / factors, params, spec)
         parts = zip(readers, exact, strict=True)
         return sum(_output_error(quantized, reader, factors, y) for reader, y in parts)
@@ -161,10 +164,6 @@ def choose_factors(
     errors = [error(factors) for factors in tried]
     best = int(np.argmin(errors))
     return tried[best] if errors[best] < GAIN * plain else None
-
-
-def _some(rows: F32) -> F32:
-    return rows[:: -(-len(rows) // MOST_ROWS)]
 
 
 def _output_error(quantized: F32, reader: Reader, factors: F32, exact: F32) -> float:

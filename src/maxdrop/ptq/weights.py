@@ -44,3 +44,8 @@ def scaled_inputs(weight: NDArray[Any], factors: NDArray[Any], contraction: Cont
 def channel_sums(weight: NDArray[Any], contraction: Contraction) -> NDArray[np.float64]:
     """Sums over kernel positions, float64 (groups, outputs of a group, inputs of a group)."""
     return np.asarray(canonical(weight, contraction).sum(axis=3, dtype=np.float64))
+
+
+def channel_power(weight: NDArray[Any], contraction: Contraction) -> NDArray[np.float64]:
+    """Sum of squares of everything that multiplies each input channel, float64 (C,)."""
+    return np.asarray(np.square(canonical(weight, contraction), dtype=np.float64).sum(axis=(1, 3)).ravel())

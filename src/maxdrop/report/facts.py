@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -54,21 +55,14 @@ class Facts:
     variants: tuple[tuple[str, float], ...] = ()
 
     @property
-    def limits(self) -> dict[str, dict[str, Any]]:
-        """The limit on each metric by name; a single metric has the name ""."""
-        settings: dict[str, Any] = self.header["settings"]
-        found: dict[str, dict[str, Any]] = settings.get("limits", {}).get("criteria", {})
-        return found or {"": settings["criterion"]}
-
-    @property
     def max_drop(self) -> float:
         """The limit on the drop of a trial; 1 where several metrics have limits and drops are shares of them."""
-        return float(self.limits[""]["max_drop"]) if "" in self.limits else 1.0
+        return float(self.header["settings"]["criterion"]["max_drop"])
 
     @property
     def drop_type(self) -> str:
         """How drops are counted."""
-        return str(self.limits[""]["drop_type"]) if "" in self.limits else "share of the limit"
+        return str(self.header["settings"]["criterion"]["drop_type"])
 
     @property
     def float_trial(self) -> Trial | None:
@@ -106,6 +100,8 @@ def result_note(
     speedup_interval: tuple[float, float],
     drop_interval: tuple[float, float] | None,
     int8_macs_share: float,
+    holdout_drop: float | None = None,
+    remarks: Sequence[str] = (),
 ) -> Note:
     """What a report needs beyond plan and trials; to be appended to the trace at the end of a search.
 
@@ -117,6 +113,8 @@ def result_note(
         speedup_interval: 95 % interval of it.
         drop_interval: 95 % interval of the drop, None where it is not known.
         int8_macs_share: share of the multiply-accumulates that are int8 in the result.
+        holdout_drop: drop on the items that the search did not see, None where there are none.
+        remarks: what limits the trust in the result.
     """
     content = {
         "stop_reason": stop_reason,
@@ -126,6 +124,8 @@ def result_note(
         "speedup_interval": speedup_interval,
         "drop_interval": drop_interval,
         "int8_macs_share": int8_macs_share,
+        "holdout_drop": holdout_drop,
+        "remarks": list(remarks),
     }
     return Note(name=RESULT_NOTE, content=content)
 

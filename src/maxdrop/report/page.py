@@ -38,6 +38,7 @@ def render(facts: Facts) -> str:
     return environment.get_template("page.html.j2").render(
         facts=facts,
         headline=_headline(facts),
+        remarks=facts.measured.get("remarks", ()),
         cards=_cards(facts),
         drops=Markup(drop_chart(facts)),
         sensitivity=Markup(sensitivity_chart(facts)) if facts.sensitivity else None,
@@ -83,11 +84,12 @@ def _drop_cards(facts: Facts) -> list[tuple[str, str, tuple[str, ...]]]:
     chosen = facts.chosen or floating
     if floating is None or chosen is None or chosen.drop is None:
         return []
-    interval = facts.measured.get("drop_interval")
+    interval, unseen = facts.measured.get("drop_interval"), facts.measured.get("holdout_drop")
     limit = f"limit {facts.max_drop:g}, {facts.drop_type}"
     span = () if interval is None else (f"95 %: {interval[0]:.2g} to {interval[1]:.2g}",)
+    held = () if unseen is None else (f"{unseen:.2g} on items that the search did not see",)
     return [
-        ("drop", f"{chosen.drop:.4g}", (limit, *span)),
+        ("drop", f"{chosen.drop:.4g}", (limit, *span, *held)),
         (next(iter(chosen.metrics or {"metric": 0})), f"{chosen.metric:.5g}", (f"float {floating.metric:.5g}",)),
     ]
 

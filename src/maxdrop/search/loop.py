@@ -14,7 +14,7 @@ Evaluate = Callable[[Candidate, Role], Trial]
 
 COMPLETE = "the search was complete"
 
-WORTHWHILE = 0.01
+WORTHWHILE = 0.02
 """Share of the model's work that a further validation must be expected to save."""
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from maxdrop.data.graph import Graph, OpKind
 from maxdrop.data.plan import Candidate
 from maxdrop.data.protocols import Backend
@@ -25,6 +27,12 @@ _FAMILIES = {
     OpKind.GROUP_CONVOLUTION: "grouped",
 }
 _BLOCKS = 15
+_MORE = 2
+"""How often as many blocks are added while other work on the machine blurs the result."""
+
+_NARROW = 0.1
+"""Width of an interval that decides."""
+
 _WORTH = 1.02
 """Speed-up below which int8 is not worth its error."""
 
@@ -39,11 +47,13 @@ class Variant(Frozen):
         name: of the families that are int8.
         ops: the ops that are int8.
         speedup: over the float model, to two decimals.
+        interval: 95 % interval of the speed-up.
     """
 
     name: str
     ops: tuple[str, ...]
     speedup: float
+    interval: tuple[float, float]
 
 
 class Payoff(Frozen):
@@ -56,6 +66,11 @@ class Payoff(Frozen):
 
     variants: tuple[Variant, ...]
     unprofitable: dict[str, str]
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether the intervals are narrow enough for another measurement to decide the same."""
+        return all(high - low <= 2 * _NARROW for low, high in (v.interval for v in self.variants))
 
 
 def measure_payoff(
@@ -119,11 +134,21 @@ def _measure(
         floats = dict.fromkeys(set(planner.int8_ops) - set(ops), Precision.FLOAT)
         models.append(backend.apply(model, planner(Candidate().with_precision(floats)), planner.arrays))
     blocks = backend.latency(models, config, sample, _BLOCKS)
-    speedups = [compare(blocks[0], row).speedup for row in blocks[1:]]
+    found = [compare(blocks[0], row) for row in blocks[1:]]
+    for _ in range(_MORE):
+        if all(c.interval[1] - c.interval[0] <= _NARROW for c in found):
+            break
+        blocks = np.concatenate([blocks, backend.latency(models, config, sample, _BLOCKS)], axis=1)
+        found = [compare(blocks[0], row) for row in blocks[1:]]
     order = {op: i for i, op in enumerate(planner.int8_ops)}
     return [
-        Variant(name=name, ops=tuple(sorted(ops, key=order.__getitem__)), speedup=round(speedup, 2))
-        for (name, ops), speedup in zip(variants.items(), speedups, strict=True)
+        Variant(
+            name=name,
+            ops=tuple(sorted(ops, key=order.__getitem__)),
+            speedup=round(c.speedup, 2),
+            interval=(round(c.interval[0], 2), round(c.interval[1], 2)),
+        )
+        for (name, ops), c in zip(variants.items(), found, strict=True)
     ]
 
 

@@ -10,30 +10,57 @@ from which the most time can be expected.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 
 from maxdrop.data.trace import Trial
 from maxdrop.search.criterion import Criterion
-from maxdrop.search.curve import fit_curve
+from maxdrop.search.curve import DropCurve, fit_curve
 from maxdrop.search.space import Proposal, SearchSpace, Steps
 
-_AIM = 0.85
-"""Share of the limit that predictions aim at."""
+_AIMS = (0.85, 0.6)
+"""Shares of the limit that the first predictions aim at, while nothing passes."""
 
-_PREDICTIONS = 2
-"""Steps that trust the prediction; of the later ones every second halves the bracket."""
+_NEAR = 0.97
+"""The same once the limit lies between two measured candidates."""
 
-_FINE = 0.005
+_TRUSTED = (0, 1, 3)
+"""Steps that trust a prediction; the others halve the bracket. Counted afresh once something passes."""
+
+_FINE = 0.01
 """Share of the model's time below which the bracket is narrow enough; what is left is for the second half."""
 
 Points = list[tuple[float, float]]
+"""(output error left, measured drop)."""
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What was measured: points of the curve, and the sets of float ops that are not enough."""
+
+    points: Points
+    failing: list[frozenset[str]]
+
+    def note(self, space: SearchSpace, criterion: Criterion, floats: Sequence[str], trial: Trial) -> bool:
+        """Remember a trial; whether it passes."""
+        if trial.bound is not None:
+            self.points.append((space.error(floats), trial.bound))
+        passes = trial.state == "complete" and trial.bound is not None and criterion.passes(trial.bound)
+        if not passes:
+            self.failing.append(frozenset(floats))
+        return passes
+
+    def fails(self, floats: Sequence[str]) -> bool:
+        """Whether a set with at least these float ops was measured and failed."""
+        chosen = frozenset(floats)
+        return any(chosen <= known for known in self.failing)
 
 
 def bracket(space: SearchSpace, criterion: Criterion) -> Steps:
     """The default strategy; the caller has already seen that the fully quantized model fails."""
-    points: Points = [(space.error(()), space.int8_drop)]
+    seen = _Seen([(space.error(()), space.int8_drop)], [frozenset()])
     order = removal_order(space)
-    kept = yield from _first_passing(space, criterion, order, points)
-    yield from _prune(space, criterion, order[:kept], points)
+    kept = yield from _first_passing(space, criterion, order, seen)
+    yield from _prune(space, criterion, order[:kept], seen)
 
 
 def removal_order(space: SearchSpace) -> list[str]:
@@ -43,42 +70,54 @@ def removal_order(space: SearchSpace) -> list[str]:
 
 
 def _first_passing(
-    space: SearchSpace, criterion: Criterion, order: list[str], points: Points
+    space: SearchSpace, criterion: Criterion, order: list[str], seen: _Seen
 ) -> Generator[Proposal, Trial, int]:
     """Fewest leading ops of `order` that have to be float, as far as the bracket tells."""
     failing, passing = 0, len(order)
-    step = 0
+    steps = {False: 0, True: 0}
     while passing - failing > 1:
-        if passing < len(order) and _time(space, order[failing + 1 : passing]) < _FINE:
+        found = passing < len(order)
+        guess = _guess(space, order, seen, criterion.max_drop, (failing, passing), steps[found])
+        worth = space.time(order[guess:passing])
+        if found and worth < _FINE:
             break
-        trusts = step < _PREDICTIONS or step % 2 == 0
-        guess = _predict(space, order, points, criterion.max_drop, failing) if trusts else None
-        middle = (failing + passing) // 2
-        count = middle if guess is None else min(max(guess, failing + 1), passing - 1)
-        floats = order[:count]
-        trial = yield Proposal(space.candidate(floats), "search")
-        if _note(space, criterion, floats, trial, points):
-            passing = count
+        steps[found] += 1
+        floats = order[:guess]
+        trial = yield Proposal(space.candidate(floats), "search", worth)
+        if seen.note(space, criterion, floats, trial):
+            passing = guess
         else:
-            failing = count
-        step += 1
+            failing = guess
     return passing
 
 
-def _predict(space: SearchSpace, order: list[str], points: Points, max_drop: float, failing: int) -> int | None:
-    """Smallest count above `failing` whose predicted drop is within the limit."""
-    curve = fit_curve(points, max_drop)
-    if curve is None:
-        return None
+def _guess(space: SearchSpace, order: list[str], seen: _Seen, max_drop: float, ends: tuple[int, int], step: int) -> int:
+    """How many leading ops to try next, strictly between the ends of the bracket."""
+    failing, passing = ends
+    curve = fit_curve(seen.points, max_drop) if passing == len(order) else _secant(space, order, seen, ends, max_drop)
+    middle = (failing + passing) // 2
+    if curve is None or step not in _TRUSTED or (passing == len(order) and step >= len(_AIMS)):
+        return middle
     left = space.error(order[:failing])
-    for count in range(failing + 1, len(order)):
+    aim = max_drop * (_AIMS[step] if passing == len(order) else _NEAR)
+    for count in range(failing + 1, passing):
         left -= space.sensitivity[order[count - 1]]
-        if curve(left) <= _AIM * max_drop:
+        if curve(max(left, 0.0)) <= aim:
             return count
-    return None
+    return passing - 1
 
 
-def _prune(space: SearchSpace, criterion: Criterion, floats: list[str], points: Points) -> Steps:
+def _secant(
+    space: SearchSpace, order: list[str], seen: _Seen, ends: tuple[int, int], max_drop: float
+) -> DropCurve | None:
+    """The curve through both ends of the bracket."""
+    drops = dict(seen.points)
+    errors = [space.error(order[:count]) for count in ends]
+    points = [(error, drops[error]) for error in errors if error in drops]
+    return fit_curve(points, max_drop, prior=False) if len(points) == 2 else fit_curve(seen.points, max_drop)
+
+
+def _prune(space: SearchSpace, criterion: Criterion, floats: list[str], seen: _Seen) -> Steps:
     """Quantize reverted ops again, in blocks of those with the least error for their time.
 
     Every block is the one with the largest expected gain: its time, times the chance that the limit holds without it.
@@ -87,47 +126,43 @@ def _prune(space: SearchSpace, criterion: Criterion, floats: list[str], points: 
     """
     worth = sorted(floats, key=lambda op: (space.sensitivity[op] / (space.gain[op] + 1e-9), op))
     needed: list[str] = []
-    known_bad: set[frozenset[str]] = set()
     largest = len(worth)
-    while worth and len(worth) + len(needed) > 1:
-        size, gain = _best_block(space, criterion, worth, needed, min(largest, len(worth)), points)
+    passing = next((point for point in seen.points if point[0] == space.error(floats)), None)
+    while worth:
+        size, gain = _best_block(space, criterion, worth, needed, min(largest, len(worth)), seen, passing)
+        if size == 0:  # known to fail even alone
+            needed.append(worth.pop(0))
+            continue
         rest = [*needed, *worth[size:]]
-        if not rest:
-            size, rest = size - 1, [*needed, *worth[size - 1 :]]
         trial = yield Proposal(space.candidate(rest), "prune", gain)
-        if _note(space, criterion, rest, trial, points):
-            worth = worth[size:]
-            largest = max(largest - size, 1) if largest > size else largest
+        if seen.note(space, criterion, rest, trial):
+            worth, passing = worth[size:], seen.points[-1]
         elif size == 1:
             needed.append(worth.pop(0))
-            largest = max(len(worth) // 2, 1)
+            largest = max(largest, 2)
         else:
-            largest = size - 1 if size < 3 else size // 2
-    del known_bad
+            largest = size // 2
 
 
 def _best_block(
-    space: SearchSpace, criterion: Criterion, worth: list[str], needed: list[str], largest: int, points: Points
+    space: SearchSpace,
+    criterion: Criterion,
+    worth: list[str],
+    needed: list[str],
+    largest: int,
+    seen: _Seen,
+    passing: tuple[float, float] | None,
 ) -> tuple[int, float]:
-    curve = fit_curve(points, criterion.max_drop)
+    """Size and expected gain of the block to quantize next; 0 when all blocks are known to fail."""
+    curve = fit_curve(seen.points, criterion.max_drop)
     left = space.error([*needed, *worth])
-    gain, best = 0.0, (1, -1.0)
+    gain, best = 0.0, (0, -1.0)
     for size in range(1, largest + 1):
         op = worth[size - 1]
         gain, left = gain + space.gain[op], left + space.sensitivity[op]
-        chance = 0.5 if curve is None else curve.chance(left, criterion.max_drop)
+        if seen.fails([*needed, *worth[size:]]):
+            break  # and so do all larger blocks
+        chance = 0.5 if curve is None else curve.chance(left, criterion.max_drop, passing)
         if gain * chance > best[1]:
             best = (size, gain * chance)
     return best
-
-
-def _time(space: SearchSpace, ops: Sequence[str]) -> float:
-    return sum(space.gain[op] for op in ops)
-
-
-def _note(space: SearchSpace, criterion: Criterion, floats: Sequence[str], trial: Trial, points: Points) -> bool:
-    """Whether the trial passes; its drop is added to the points."""
-    if trial.bound is None:
-        return False
-    points.append((space.error(floats), trial.bound))
-    return trial.state == "complete" and criterion.passes(trial.bound)
