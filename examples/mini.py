@@ -35,7 +35,7 @@ from maxdrop.testing.toy_backend import ToyBackend, ToyCompiled
 from maxdrop.testing.toy_model import ToyModel, ToyOp
 from maxdrop.validation import ValidationItems
 
-WIDTH, LAYERS, CLASSES, MAX_DROP = 32, 8, 10, 0.02
+WIDTH, LAYERS, CLASSES, MAX_DROP = 32, 8, 10, 0.03
 OFFSETS = {2: 100.0, 5: 400.0}
 """Layers that are hard to quantize: what they read is this far from zero, so that an int8 step is coarse."""
 

@@ -11,7 +11,7 @@ import openvino as ov
 
 import maxdrop as md
 from maxdrop import demo
-from tests.small_task import MAX_DROP, accuracy, datasets
+from tests.small_task import MAX_DROP, accuracy, coarse, datasets
 
 
 def main(folder: Path, log: Path) -> None:
@@ -25,7 +25,15 @@ def main(folder: Path, log: Path) -> None:
             file.write("end\n")
         return result
 
-    md.control_accuracy(demo.load_model(), *datasets(), logged, max_drop=MAX_DROP, output_dir=folder, allow_slower=True)
+    md.control_accuracy(
+        demo.load_model(),
+        *datasets(),
+        logged,
+        max_drop=MAX_DROP,
+        advanced_quantization_parameters=coarse(),
+        output_dir=folder,
+        allow_slower=True,
+    )
 
 
 if __name__ == "__main__":

@@ -10,8 +10,16 @@ import openvino as ov
 
 import maxdrop as md
 from maxdrop import demo
+from maxdrop.options import RangeEstimatorParametersSet
 
 MAX_DROP = 0.02
+
+
+def coarse() -> md.AdvancedQuantizationParameters:
+    """Quantization that is so simple that the search has work to do, however good the defaults become."""
+    return md.AdvancedQuantizationParameters(
+        disable_bias_correction=True, activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
+    )
 
 
 def datasets(calibration: int = 24, validation: int = 120) -> tuple[md.Dataset, md.Dataset]:

@@ -17,13 +17,21 @@ import pytest
 import maxdrop as md
 from maxdrop import demo
 from maxdrop.backends.openvino.backend import OpenVINOBackend
+from maxdrop.control import ControlOptions, predict_cost
 from maxdrop.data.plan import load_plan
-from tests.small_task import MAX_DROP, CountedAccuracy, accuracy, datasets
+from maxdrop.resolve import QuantizeOptions
+from maxdrop.search.criterion import Criterion
+from tests.small_task import MAX_DROP, CountedAccuracy, accuracy, coarse, datasets
 
 
 def control(**options: Any) -> md.AccuracyControlResult:
     calibration, validation = datasets()
-    settings = {"max_drop": MAX_DROP, "allow_slower": True, **options}
+    settings = {
+        "max_drop": MAX_DROP,
+        "allow_slower": True,
+        "advanced_quantization_parameters": coarse(),
+        **options,
+    }
     validate = settings.pop("validate", accuracy)
     return md.control_accuracy(demo.load_model(), calibration, validation, validate, **settings)
 
@@ -70,13 +78,12 @@ def test_summary_names_the_verdict_and_every_reverted_op(reached: tuple[md.Accur
 
 
 def test_no_single_reverted_op_can_be_quantized_again(reached: tuple[md.AccuracyControlResult, Path]) -> None:
+    """Each was tried, or follows from a candidate that has more ops in float and still fails."""
     result, _ = reached
-    tried = {frozenset(t.candidate.precisions): t.drop for t in result.trace.trials if t.candidate is not None}
+    tried = [(set(t.candidate.precisions), t.drop) for t in result.trace.trials if t.candidate is not None]
+    failing = [floats for floats, drop in tried if drop is not None and drop > MAX_DROP]
     for op in result.reverted:
-        without = frozenset(result.reverted) - {op}
-        assert without in tried
-        drop = tried[without]
-        assert drop is not None and drop > MAX_DROP
+        assert any(set(result.reverted) - {op} <= floats for floats in failing)
 
 
 def test_second_call_with_the_same_folder_evaluates_nothing(
@@ -251,6 +258,38 @@ def test_changing_metric_is_warned_about() -> None:
         control(validate=lambda c, i: accuracy(c, i)[0] + next(noise), max_drop=0.9)
 
 
+def test_options_of_the_search_reach_it_through_the_public_function(tmp_path: Path) -> None:
+    def two(compiled: ov.CompiledModel, items: Iterable[Any]) -> dict[str, float]:
+        found = accuracy(compiled, items)[0]
+        return {"top1": found, "wrong": 1.0 - found}
+
+    result = control(
+        validate=two,
+        max_drop={"top1": 0.9, "wrong": 0.9},
+        higher_is_better={"wrong": False},
+        min_metric={"top1": 0.1},
+        holdout=0.2,
+        max_validations=3,
+        strategy="greedy",
+        seed=5,
+        output_dir=tmp_path,
+    )
+    assert result.reached
+    assert result.drops["top1"] == pytest.approx(result.drops["wrong"])
+    assert result.holdout_drop is not None
+    settings = result.trace.header.settings
+    assert (settings["seed"], settings["strategy"], settings["holdout"]) == (5, "greedy", 0.2)
+
+
+def test_predicted_cost_of_the_bundled_model() -> None:
+    options = ControlOptions(Criterion(max_drop=0.01), md.AdvancedAccuracyRestorerParameters(), {}, None, None)
+    predicted = predict_cost(demo.load_model(), *datasets(), QuantizeOptions(), options)
+    assert predicted.int8_ops == 14
+    assert predicted.least.validations == 2
+    assert predicted.most.validations == 10
+    assert predicted.least.forwards == 24 + 2 * 120
+
+
 @pytest.mark.parametrize("max_drop", [-0.1, float("nan"), "0.1"])
 def test_bad_limit_is_refused(max_drop: Any) -> None:
     with pytest.raises(md.ValidationError, match="max_drop"):
@@ -262,7 +301,7 @@ def test_empty_dataset_is_refused(part: int) -> None:
     parts = list(datasets())
     parts[part] = md.Dataset([])
     with pytest.raises(md.ValidationError, match="at least one item"):
-        md.control_accuracy(demo.load_model(), *parts, accuracy)
+        md.control_accuracy(demo.load_model(), parts[0], parts[1], accuracy)
 
 
 def test_one_shot_dataset_is_refused_and_a_function_is_taken() -> None:

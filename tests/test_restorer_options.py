@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from maxdrop.control import AccuracyControl, ControlOptions
-from maxdrop.data.spec import Policy, Precision
+from maxdrop.data.spec import ActivationPolicy, EstimatorSpec, Policy, Precision, SmoothQuantPolicy
 from maxdrop.dataset import Dataset
 from maxdrop.errors import MaxdropError, ParameterNotSupportedError, ValidationError
 from maxdrop.options import AdvancedAccuracyRestorerParameters, RestoreMode
@@ -23,6 +23,12 @@ from maxdrop.search.criterion import Criterion
 from maxdrop.testing.toy_backend import ToyBackend, ToyCompiled
 from tests.toys import toy_model, toy_samples
 
+# Simple enough that the search has work to do, however good the defaults become.
+COARSE = Policy(
+    activations=ActivationPolicy(estimator=EstimatorSpec(name="minmax"), symmetric=True),
+    smooth_quant=SmoothQuantPolicy(matmul=None),
+    bias_correction=False,
+)
 REVERTED = {RestoreMode.ACTIVATIONS_AND_WEIGHTS: Precision.FLOAT, RestoreMode.ONLY_ACTIVATIONS: Precision.INT8_WEIGHTS}
 
 
@@ -32,11 +38,11 @@ def _validate(compiled: ToyCompiled, items: Any) -> float:
     return 1.0 - nmse(np.concatenate([b for _, b in pairs]), np.concatenate([a for a, _ in pairs]))
 
 
-def _control(max_drop: float = 2e-4, **chosen: Any) -> AccuracyControl:
+def _control(max_drop: float = 5e-5, **chosen: Any) -> AccuracyControl:
     backend, model = ToyBackend(), toy_model()
     restorer = AdvancedAccuracyRestorerParameters(**chosen)
     control = ControlOptions(Criterion(max_drop=max_drop), restorer, {}, None, None)
-    prepared = Prepared(backend, model, backend.graph(model), Policy())
+    prepared = Prepared(backend, model, backend.graph(model), COARSE)
     return AccuracyControl(prepared, QuantizeOptions(), control, ProgressReporter(False))
 
 

@@ -22,8 +22,9 @@ from maxdrop.options import (
     QuantizationPreset,
     TargetDevice,
 )
-from maxdrop.preparation import calibrate, find_payoff, make_planner, open_and_resolve
+from maxdrop.preparation import calibrate, find_payoff, keep_what_pays, open_and_resolve
 from maxdrop.progress import ProgressReporter
+from maxdrop.ptq.build import Planner
 from maxdrop.resolve import QuantizeOptions, refuse_mode
 from maxdrop.result import AccuracyControlResult
 from maxdrop.scopes import IgnoredScope
@@ -84,8 +85,9 @@ def quantize(
     prepared = open_and_resolve(model, options)
     reporter = ProgressReporter(progress)
     calibration = calibrate(prepared, calibration_dataset, subset_size, reporter)
-    payoff = find_payoff(prepared, calibration, dict(compile_config or {}), reporter)
-    planner = make_planner(prepared, calibration, payoff)
+    everything = Planner(prepared.graph, prepared.policy, calibration.statistics)
+    payoff = find_payoff(prepared, everything, calibration.sample, dict(compile_config or {}), reporter)
+    planner = keep_what_pays(everything, payoff)
     return prepared.backend.apply(prepared.model, planner(Candidate()), planner.arrays)
 
 

@@ -17,7 +17,7 @@ from maxdrop.delivery import Delivery, deliver
 from maxdrop.errors import ParameterNotSupportedError, ValidationError
 from maxdrop.executors.serial import SerialExecutor
 from maxdrop.options import AdvancedAccuracyRestorerParameters, RestoreMode
-from maxdrop.preparation import Calibration, Prepared, calibrate, find_payoff, make_planner
+from maxdrop.preparation import Prepared, calibrate, find_payoff, keep_what_pays, open_and_resolve
 from maxdrop.progress import ProgressReporter
 from maxdrop.ptq.build import Planner
 from maxdrop.ptq.payoff import choose_int8
@@ -104,7 +104,8 @@ class AccuracyControl:
         folder = self._control.output_dir
         cache = None if folder is None else folder / "stats.npz"
         calibrated = calibrate(self._prepared, calibration, self._options.subset_size, self._progress, cache)
-        planner = make_planner(self._prepared, calibrated, self._payoff(calibrated, trace))
+        everything = Planner(self._prepared.graph, self._prepared.policy, calibrated.statistics)
+        planner = keep_what_pays(everything, self._payoff(everything, calibrated.sample, trace))
         shown = with_progress(validate, self._progress)
         executor = SerialExecutor(
             self._prepared.backend,
@@ -153,10 +154,10 @@ class AccuracyControl:
     def _ranking_size(self) -> int:
         return min(self._control.restorer.ranking_subset_size or RANKING_SAMPLES, RANKING_SAMPLES)
 
-    def _payoff(self, calibrated: Calibration, trace: Trace) -> Payoff:
+    def _payoff(self, planner: Planner, sample: Any, trace: Trace) -> Payoff:
         """What int8 pays on: measured once for a trace, because another measurement could decide otherwise."""
         if _PAYOFF not in trace.notes:
-            payoff = find_payoff(self._prepared, calibrated, self._control.compile_config, self._progress)
+            payoff = find_payoff(self._prepared, planner, sample, self._control.compile_config, self._progress)
             trace.add(Note(name=_PAYOFF, content=payoff.model_dump(mode="json")))
         return Payoff.model_validate(trace.notes[_PAYOFF])
 
@@ -224,6 +225,22 @@ class AccuracyControl:
             return Trace(None, header)
         folder.mkdir(parents=True, exist_ok=True)
         return Trace(folder / "trace.jsonl", header)
+
+
+def predict_cost(
+    model: Any, calibration: Dataset, validation: Dataset, options: QuantizeOptions, control: ControlOptions
+) -> Forecast:
+    """What a search will cost, without starting it; only a few inferences are run, to time one.
+
+    Args:
+        model: see `maxdrop.control_accuracy`.
+        calibration: see `maxdrop.control_accuracy`.
+        validation: its items are counted, not scored.
+        options: of quantization.
+        control: of the search.
+    """
+    prepared = open_and_resolve(model, options)
+    return AccuracyControl(prepared, options, control, ProgressReporter(False)).forecast(calibration, validation)
 
 
 def _check_restorer(restorer: AdvancedAccuracyRestorerParameters) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from maxdrop.data.graph import Graph
 from maxdrop.data.plan import Candidate, QuantizationPlan
 from maxdrop.data.protocols import Backend
 from maxdrop.data.spec import Precision
@@ -23,7 +24,7 @@ from maxdrop.search.speed import Comparison, compare
 _LATENCY_BLOCKS = 15
 _HOLDOUT = "holdout"
 
-_HOPELESS = 2.0
+_HOPELESS = 3.0
 """How many times wider than the limit half the drop's interval is before the user is warned; above 1 the summary
 says so."""
 
@@ -88,6 +89,7 @@ def deliver(delivery: Delivery, found: Found, sample: Any) -> AccuracyControlRes
         arrays=delivery.planner.arrays,
         trace=delivery.trace,
         backend=delivery.backend,
+        int8_macs_share=_int8_share(delivery.planner.graph, plan),
         drop_upper=chosen.upper,
         holdout_drop=_holdout_drop(delivery, best, model, plan),
         metrics=chosen.metrics or {},
@@ -95,6 +97,11 @@ def deliver(delivery: Delivery, found: Found, sample: Any) -> AccuracyControlRes
         drops={} if single is not None else delivery.limits.drops(chosen, floating),
         notes=_notes(interval, found),
     )
+
+
+def _int8_share(graph: Graph, plan: QuantizationPlan) -> float:
+    total = sum(node.macs for node in graph) or 1
+    return sum(graph.node(op).macs for op in plan.int8_ops) / total
 
 
 def _number(metric: float | None) -> float:

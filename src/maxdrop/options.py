@@ -186,7 +186,7 @@ class AdvancedBiasCorrectionParameters:
 
 @dataclass
 class AdvancedSmoothQuantParameters:
-    """SmoothQuant strengths; negative switches it off."""
+    """SmoothQuant strengths from 0 to 1; negative switches it off. The default of `matmul` means chosen by op."""
 
     convolution: float = -1
     matmul: float = 0.95

@@ -111,24 +111,22 @@ def calibrate(
 
 
 def find_payoff(
-    prepared: Prepared, calibration: Calibration, config: Mapping[str, Any], progress: ProgressReporter
+    prepared: Prepared, planner: Planner, sample: Any, config: Mapping[str, Any], progress: ProgressReporter
 ) -> Payoff:
     """What int8 was measured to pay on; nothing is measured unless the policy says so."""
-    planner = Planner(prepared.graph, prepared.policy, calibration.statistics)
     if prepared.policy.placement != "measured" or not planner.int8_ops:
         return Payoff(variants=(), unprofitable={})
     with progress.stage("measuring what pays"):
-        return cached_payoff(planner, prepared.backend, prepared.model, config, calibration.sample)
+        return cached_payoff(planner, prepared.backend, prepared.model, config, sample)
 
 
-def make_planner(prepared: Prepared, calibration: Calibration, payoff: Payoff) -> Planner:
-    """The planner; warns when no op is worth int8."""
-    policy = prepared.policy.model_copy(update={"unprofitable": payoff.unprofitable})
-    planner = Planner(prepared.graph, policy, calibration.statistics)
-    if not planner.int8_ops:
+def keep_what_pays(planner: Planner, payoff: Payoff) -> Planner:
+    """The planner without what does not pay; warns when no op is worth int8."""
+    found = planner.without(payoff.unprofitable) if payoff.unprofitable else planner
+    if not found.int8_ops:
         warnings.warn(
             "nothing in this model is worth int8 on this target, so the result is the float model; "
             "see `float_ops` of the plan for the reasons",
             stacklevel=4,
         )
-    return planner
+    return found

@@ -8,7 +8,8 @@ from typing import Any
 
 from maxdrop.data.plan import Arrays, QuantizationPlan, save_plan
 from maxdrop.data.protocols import Backend
-from maxdrop.data.trace import Trace
+from maxdrop.data.trace import Note, Trace
+from maxdrop.report.facts import RESULT_NOTE, result_note
 from maxdrop.search.speed import Comparison
 
 
@@ -30,6 +31,7 @@ class AccuracyControlResult:
         latency: of the float model against `model` on one sample, with the user's compile configuration.
         plan: what was quantized, and how.
         trace: every candidate that was tried.
+        int8_macs_share: share of the multiply-accumulates that the plan runs in int8.
         drop_upper: upper end of the drop's one-sided interval, where `confidence` put the limit on it.
         holdout_drop: drop on the validation items that the search did not see; None without `holdout`.
         metrics: of `model` by name, where the validation function returns several.
@@ -51,6 +53,7 @@ class AccuracyControlResult:
     arrays: Arrays
     trace: Trace
     backend: Backend[Any]
+    int8_macs_share: float
     drop_upper: float | None = None
     holdout_drop: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)
@@ -99,11 +102,29 @@ class AccuracyControlResult:
         return [first, *extra]
 
     def save(self, folder: str | Path) -> Path:
-        """Write model, plan and trace to `folder`, and return the model's path."""
+        """Write model, plan, trace and report to `folder`, and return the model's path."""
+        from maxdrop.report.page import write_report  # draws with matplotlib, which takes a second to import
+
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         path = target / "model.xml"
         self.backend.save(self.model, path)
         save_plan(self.plan, self.arrays, target / "plan.json")
+        if RESULT_NOTE not in self.trace.notes:
+            self.trace.add(self._note())
         self.trace.copy_to(target / "trace.jsonl")
+        write_report(target)
         return path
+
+    def _note(self) -> Note:
+        return result_note(
+            stop_reason=self.stop_reason,
+            float_seconds=self.latency.float_seconds,
+            seconds=self.latency.seconds,
+            speedup=self.speedup,
+            speedup_interval=self.latency.interval,
+            drop_interval=self.drop_interval,
+            int8_macs_share=self.int8_macs_share,
+            holdout_drop=self.holdout_drop,
+            remarks=self.notes,
+        )

@@ -69,9 +69,8 @@ def control(
     Exit codes: 0 the limit was reached, 3 it was not (OUT holds the float model), 2 bad usage, 1 other errors.
     """
     import maxdrop as md
-    from maxdrop.backends.registry import open_model
     from maxdrop.commands.data import open_dataset
-    from maxdrop.commands.finish import finish_report, finished_trials, resume_line
+    from maxdrop.commands.finish import finished_trials, resume_line
 
     validation, function = _validation(validation_data, validate, metric, labels, batch_size)
     opt.model_path(model, output)
@@ -82,10 +81,9 @@ def control(
     if max_iterations is not None:
         restorer.max_num_iterations = max_iterations
     budget: dict[str, Any] = {} if max_validations is None else {"max_validations": max_validations}
-    opened = open_model(model, target_device.value)[1]
     before = finished_trials(output)
     result = md.control_accuracy(
-        opened,
+        model,
         open_dataset("--data", data, batch_size),
         validation,
         function,
@@ -104,10 +102,9 @@ def control(
         **budget,
         **choices.as_arguments(),
     )
-    report = finish_report(result, opened, output)
     typer.echo(result.summary())
     typer.echo(resume_line(before, result))
-    typer.echo(f"model       {output / 'model.xml'}\nreport      {report}")
+    typer.echo(f"model       {output / 'model.xml'}\nreport      {output / 'report.html'}")
     if not result.reached:
         raise typer.Exit(NOT_REACHED)
 

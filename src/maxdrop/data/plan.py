@@ -26,6 +26,13 @@ class UseRef(Frozen):
     index: int
 
 
+class ArrayRef(Frozen):
+    """An array kept beside the plan, found by its content."""
+
+    sha256: str
+    shape: tuple[int, ...]
+
+
 class Quantizer(Frozen):
     """One entry of the plan: where, how and with which numbers a value is quantized.
 
@@ -36,6 +43,7 @@ class Quantizer(Frozen):
         serves: inputs of int8 ops that it makes integer, directly or through pass-through ops.
         constant: True for weights, which are stored as int8 codes.
         group: quantizers of one group have equal parameters.
+        codes: of weights that are not rounded to the nearest: int8, in the weight's own layout.
     """
 
     id: str
@@ -46,13 +54,7 @@ class Quantizer(Frozen):
     spec: QuantizerSpec
     params: QuantParams
     group: str
-
-
-class ArrayRef(Frozen):
-    """An array kept beside the plan, found by its content."""
-
-    sha256: str
-    shape: tuple[int, ...]
+    codes: ArrayRef | None = None
 
 
 class BiasShift(Frozen):
@@ -167,7 +169,8 @@ class Arrays:
 def save_plan(plan: QuantizationPlan, arrays: Arrays, path: Path) -> None:
     """Write `plan` to `path` (JSON) and the arrays it names beside it (.npz)."""
     path.write_text(plan.model_dump_json(indent=1) + "\n")
-    arrays.subset([edit.shift for edit in plan.edits]).save(path.with_suffix(".npz"))
+    codes = [quantizer.codes for quantizer in plan.quantizers if quantizer.codes is not None]
+    arrays.subset([*(edit.shift for edit in plan.edits), *codes]).save(path.with_suffix(".npz"))
 
 
 def load_plan(path: Path) -> tuple[QuantizationPlan, Arrays]:

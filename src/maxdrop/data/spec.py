@@ -132,6 +132,7 @@ class WeightPolicy(Frozen):
     per_channel: bool = True
     narrow_range: bool = True
     estimator: EstimatorSpec = EstimatorSpec(name="minmax")
+    rounding: Literal["nearest", "gptq"] = "nearest"
 
 
 class Policy(Frozen):

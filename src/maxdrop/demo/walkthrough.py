@@ -10,7 +10,7 @@ import numpy as np
 
 import maxdrop as md
 from maxdrop import demo
-from maxdrop.commands.finish import finish_report, finished_trials, resume_line
+from maxdrop.commands.finish import finished_trials, resume_line
 from maxdrop.inspection import inspect_model
 
 _BLOCKS = 15
@@ -75,8 +75,7 @@ def walk_through(folder: str | Path, max_drop: float = 0.005) -> Walkthrough:
         _column(name, made, metric, result.float_metric, max_drop, own, blocks[0])
         for name, made, metric, own in zip(names, models, metrics, blocks, strict=True)
     )
-    report = finish_report(result, model, target)
-    return Walkthrough(columns, result, resume_line(before, result), report)
+    return Walkthrough(columns, result, resume_line(before, result), target / "report.html")
 
 
 def _plain_metric(result: md.AccuracyControlResult, plain: Any, validation: md.Dataset) -> float:

@@ -8,17 +8,20 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from maxdrop.data.graph import Graph, Node
-from maxdrop.data.plan import Arrays, BiasShift, Candidate, QuantizationPlan, Quantizer, UseRef
-from maxdrop.data.spec import Policy, Precision, QuantizerSpec, QuantParams
+from maxdrop.data.graph import Contraction, Graph, Node, OpKind
+from maxdrop.data.plan import ArrayRef, Arrays, BiasShift, Candidate, QuantizationPlan, Quantizer, UseRef
+from maxdrop.data.spec import EstimatorSpec, Policy, Precision, QuantizerSpec, QuantParams
 from maxdrop.data.statistics import Statistics, TensorStatistics, merge_ranges
 from maxdrop.errors import InternalError, ValidationError
 from maxdrop.ptq.bias_correction import bias_shift, quantized_channel_mean, relative_shift
-from maxdrop.ptq.numerics import fake_quantize, params_from_range
+from maxdrop.ptq.numerics import dequantize, params_from_range, weight_codes
 from maxdrop.ptq.payoff import choose_int8, is_first_layer, target_row
 from maxdrop.ptq.placement import Slot, place
 from maxdrop.ptq.ranges import get_estimator
+from maxdrop.ptq.rounding import rounded_weight
 from maxdrop.ptq.smooth_quant import (
+    CONVOLUTION_GAIN,
+    GAIN,
     alphas_of,
     channel_axis,
     choose_factors,
@@ -55,6 +58,13 @@ class Planner:
         chosen, self._reasons = choose_int8(graph, policy)
         self.int8_ops = [op for op in chosen if self._is_measured(op)]
         self._memo: dict[object, Any] = {}
+
+    def without(self, unprofitable: dict[str, str]) -> Planner:
+        """A planner that keeps these ops float, each for its reason, and shares what was computed so far."""
+        policy = self.policy.model_copy(update={"unprofitable": unprofitable})
+        other = Planner(self.graph, policy, self.statistics)
+        other.arrays, other._memo = self.arrays, self._memo
+        return other
 
     def __call__(self, candidate: Candidate) -> QuantizationPlan:
         """The plan for `candidate`; equal candidates give equal plans.
@@ -159,17 +169,18 @@ class Planner:
         if spec.axes:
             return params_from_range(merged.channel_min, merged.channel_max, spec)
         importance = self._importance(measured[0]) if len(measured) == 1 else None
-        if factors is None:
-            return params_from_range(*self._find_range(merged, spec, importance), spec)
-        if importance is not None:
-            importance = importance * np.square(factors)
-        low, high = self._find_range(smoothed_statistics(merged, factors), spec, importance)
-        return with_factors(params_from_range(low, high, spec), factors)
+        if factors is not None:
+            merged = smoothed_statistics(merged, factors)
+            importance = None if importance is None else importance * np.square(factors)
+        find_range = get_estimator(self._estimator(measured), importance)
+        params = params_from_range(*find_range(merged, spec), spec)
+        return params if factors is None else with_factors(params, factors)
 
-    def _find_range(
-        self, statistics: TensorStatistics, spec: QuantizerSpec, importance: NDArray[Any] | None
-    ) -> tuple[float, float]:
-        return get_estimator(self.policy.activations.estimator, importance)(statistics, spec)
+    def _estimator(self, measured: tuple[str, ...]) -> EstimatorSpec:
+        """What the user wants, but left to itself the package never clips what comes from outside the model."""
+        wanted = self.policy.activations.estimator
+        outside = any(is_first_layer(self.graph, node) for value in measured for node in self._int8_readers(value))
+        return EstimatorSpec(name="minmax") if wanted.name == "auto" and outside else wanted
 
     def _importance(self, value: str) -> NDArray[np.float64] | None:
         """Energy of the weights that read each channel of `value`, float64 (C,); None where it has none."""
@@ -206,13 +217,8 @@ class Planner:
         readers = [reader_of(self.graph, node, weight) for node, weight in zip(nodes, weights, strict=True)]
         if any(len(reader.weight) != statistics.rows.shape[1] for reader in readers):
             return None
-        importance = self._importance(value)
-
-        def find_range(smoothed: TensorStatistics, factors: F32) -> tuple[float, float]:
-            scaled = None if importance is None else importance * np.square(factors)
-            return self._find_range(smoothed, spec, scaled)
-
-        return choose_factors(statistics, readers, spec, find_range, alphas)
+        gain = GAIN if nodes[0].kind is OpKind.MATMUL else CONVOLUTION_GAIN
+        return choose_factors(statistics, readers, spec, alphas, gain)
 
     def _weight_spec(self, node: Node) -> QuantizerSpec:
         reduced = self.policy.reduced_range == "all" or (
@@ -233,19 +239,25 @@ class Planner:
         params = self._remember(
             ("weight", value, spec, factors), lambda: self._weight_params(node, value, spec, factors)
         )
-        use = UseRef(node=op, index=index)
-        return [
-            Quantizer(
-                id=f"{op}:{index}",
-                value=value,
-                uses=(use,),
-                serves=(use,),
-                constant=True,
-                spec=spec,
-                params=params,
-                group=f"{op}:{index}",
-            )
-        ]
+        use, name = UseRef(node=op, index=index), f"{op}:{index}"
+        quantizer = Quantizer(
+            id=name, value=value, uses=(use,), serves=(use,), constant=True, spec=spec, params=params, group=name
+        )
+        return [self._rounded(quantizer, node.contraction, activation)]
+
+    def _rounded(self, quantizer: Quantizer, contraction: Contraction, activation: Quantizer | None) -> Quantizer:
+        """The same with codes of its own where these were asked for and are better than the nearest ones."""
+        if activation is None or self.policy.weights.rounding == "nearest":
+            return quantizer
+        forms = (activation.spec, activation.params), (quantizer.spec, quantizer.params)
+        node = self.graph.node(quantizer.uses[0].node)
+
+        def make() -> ArrayRef | None:
+            statistics = self.statistics[_data_inputs(node)[0]]
+            codes = rounded_weight(self.graph.constant(quantizer.value), contraction, statistics, *forms)
+            return None if codes is None else self.arrays.put(codes)
+
+        return quantizer.model_copy(update={"codes": self._remember(("codes", node.name, forms), make)})
 
     def _weight_params(self, node: Node, value: str, spec: QuantizerSpec, factors: tuple[float, ...]) -> QuantParams:
         weight = self.graph.constant(value)
@@ -275,7 +287,8 @@ class Planner:
         weight = self.graph.constant(quantizers[0].value)
         if not _channels_match(weight, contraction, statistics):
             return None
-        quantized = fake_quantize(weight, quantizers[0].params, quantizers[0].spec)
+        codes = weight_codes(quantizers[0], weight, self.arrays)
+        quantized = dequantize(codes, quantizers[0].params, quantizers[0].spec)
         after = quantized_channel_mean(statistics, activation.spec, activation.params)
         shift = bias_shift(weight, quantized, contraction, statistics.channel_mean, after)
         if not np.isfinite(shift).all() or not shift.any():

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from maxdrop.data.plan import Arrays, Quantizer
 from maxdrop.data.spec import QuantizerSpec, QuantParams
 
 F32 = NDArray[np.float32]
@@ -85,6 +86,13 @@ def quantize(x: NDArray[Any], params: QuantParams, spec: QuantizerSpec) -> NDArr
     with np.errstate(over="ignore"):  # infinity saturates like any other large number
         codes = np.rint(x / scale) + zero
     return np.clip(codes, spec.quant_min, spec.quant_max).astype(spec.dtype)
+
+
+def weight_codes(quantizer: Quantizer, weight: NDArray[Any], arrays: Arrays) -> NDArray[Any]:
+    """The int8 codes of `weight`: the plan's own, or the nearest ones."""
+    if quantizer.codes is not None:
+        return arrays.get(quantizer.codes)
+    return quantize(weight.astype(np.float32), quantizer.params, quantizer.spec)
 
 
 def dequantize(codes: NDArray[Any], params: QuantParams, spec: QuantizerSpec) -> F32:

@@ -10,7 +10,7 @@ quantized as x / s and the weight as w * s, so a reader that stays float keeps r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,15 +28,15 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 ALPHAS = (0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95)
-GAIN = 0.9
+GAIN = 0.8
 """Smoothing must leave at most this share of the output's error power, or it is not worth its multiplication."""
+
+CONVOLUTION_GAIN = 0.3
+"""The same for convolutions: one pixel says less of what the whole kernel's error is."""
 
 MOST_ROWS = 256
 MOST_OUTPUTS = 128
 _LIMIT = 1e2
-
-Range = Callable[[TensorStatistics, F32], tuple[float, float]]
-"""Finds the range of a smoothed activation, given its statistics and the factors."""
 
 
 @dataclass(frozen=True)
@@ -135,26 +135,28 @@ def choose_factors(
     statistics: TensorStatistics,
     readers: Sequence[Reader],
     spec: QuantizerSpec,
-    find_range: Range,
     alphas: Sequence[float] = ALPHAS,
+    gain: float = GAIN,
 ) -> F32 | None:
     """Factors of the alpha with the least predicted output error; None when none is clearly better than none.
+
+    A single alpha is somebody's wish and not asked for its error.
 
     Args:
         statistics: of the activation, with C channels.
         readers: every op that would absorb the factors.
         spec: form of the activation's quantizer, per tensor.
-        find_range: range of the activation after smoothing.
         alphas: strengths to try.
+        gain: the largest share of the error without smoothing that is worth it.
     """
-    step = -(-len(statistics.rows) // MOST_ROWS)
-    statistics = replace(statistics, rows=statistics.rows[::step], row_sample=statistics.row_sample[::step])
-    rows = statistics.rows
+    if len(alphas) == 1:
+        return factors_for(statistics, readers, alphas[0])
+    rows = statistics.rows[:: -(-len(statistics.rows) // MOST_ROWS)]
     exact = [rows @ _columns(reader.weight) for reader in readers]
 
     def error(factors: F32) -> float:
-        smoothed = smoothed_statistics(statistics, factors)
-        params = params_from_range(*find_range(smoothed, factors), spec)
+        low, high = statistics.channel_min / factors, statistics.channel_max / factors
+        params = params_from_range(low.min(), high.max(), spec)
         quantized = fake_quantize(rows / factors, params, spec)
         parts = zip(readers, exact, strict=True)
         return sum(_output_error(quantized, reader, factors, y) for reader, y in parts)
@@ -163,7 +165,7 @@ def choose_factors(
     tried = [factors_for(statistics, readers, alpha) for alpha in alphas]
     errors = [error(factors) for factors in tried]
     best = int(np.argmin(errors))
-    return tried[best] if errors[best] < GAIN * plain else None
+    return tried[best] if errors[best] < gain * plain else None
 
 
 def _output_error(quantized: F32, reader: Reader, factors: F32, exact: F32) -> float:

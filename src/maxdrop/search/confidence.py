@@ -12,6 +12,7 @@ from maxdrop.search.criterion import Criterion
 
 _RESAMPLES = 10_000
 _BYTES = 64 * 2**20
+_FEW_VALUES = 64
 
 
 def drop_interval(
@@ -122,6 +123,9 @@ def _unit(criterion: Criterion, float_metric: float) -> float:
 
 def _resampled_means(values: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
     rng = np.random.default_rng(seed)
+    distinct, counts = np.unique(values, return_counts=True)
+    if len(distinct) <= _FEW_VALUES:  # the same distribution, without touching every item
+        return np.asarray(rng.multinomial(len(values), counts / len(values), _RESAMPLES) @ distinct / len(values))
     chunk = max(1, min(_RESAMPLES, _BYTES // (8 * len(values))))
     means = [
         values[rng.integers(0, len(values), (min(chunk, _RESAMPLES - done), len(values)))].mean(axis=1)

@@ -19,7 +19,7 @@ from maxdrop.data.plan import Arrays, QuantizationPlan, Quantizer, UseRef
 from maxdrop.data.protocols import Progress, Switchable
 from maxdrop.data.statistics import Request, Statistics, TensorStatistics
 from maxdrop.errors import PlanError, ValidationError
-from maxdrop.ptq.numerics import quantize
+from maxdrop.ptq.numerics import weight_codes
 from maxdrop.testing.toy_model import ToyModel, ToyOp
 
 _KINDS = {
@@ -117,7 +117,7 @@ class ToyBackend:
         for edit in plan.edits:
             surgery.add_after(edit.op, arrays.get(edit.shift))
         for quantizer in plan.quantizers:
-            surgery.quantize(quantizer)
+            surgery.quantize(quantizer, arrays)
         return surgery.result()
 
     def compile(self, model: ToyModel, config: Mapping[str, Any]) -> ToyCompiled:
@@ -226,14 +226,14 @@ class _Surgery:
         self._outputs[op] = added
         self._redirect(readers, added)
 
-    def quantize(self, quantizer: Quantizer) -> None:
+    def quantize(self, quantizer: Quantizer, arrays: Arrays) -> None:
         """Follow one entry of a plan."""
         if not quantizer.constant:
             name = f"{quantizer.id}/fake_quantize"
             self.insert(quantizer, self._outputs[quantizer.value], quantizer.uses, name)
             return
         codes = f"{quantizer.id}/int8"
-        self._constants[codes] = quantize(self._constants[quantizer.value], quantizer.params, quantizer.spec)
+        self._constants[codes] = weight_codes(quantizer, self._constants[quantizer.value], arrays)
         self._ops[codes] = ToyOp(codes, "Constant")
         self._insert("Dequantize", quantizer, codes, quantizer.uses, f"{quantizer.id}/dequantized")
 

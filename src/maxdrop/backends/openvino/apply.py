@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from openvino import opset13 as opset
 
 from maxdrop.backends.openvino.bias import add_shift
-from maxdrop.backends.openvino.edits import divided_by_factors, multiplied_by_factors
+from maxdrop.backends.openvino.edits import absorbing_ops, divided_by_factors, multiplied_by_factors
 from maxdrop.backends.openvino.graph import read_constant
 from maxdrop.backends.openvino.naming import Names
 from maxdrop.data.plan import Arrays, QuantizationPlan, Quantizer
-from maxdrop.ptq.numerics import kept_shape, quantize
+from maxdrop.ptq.numerics import kept_shape, weight_codes
 
 
 def apply_plan(model: ov.Model, plan: QuantizationPlan, arrays: Arrays, version: str) -> ov.Model:
@@ -36,11 +36,15 @@ def apply_plan(model: ov.Model, plan: QuantizationPlan, arrays: Arrays, version:
     for name, node in names.nodes.items():
         if node.get_friendly_name() != name:
             node.set_friendly_name(name)
+    absorbing = absorbing_ops(plan)
     for quantizer in plan.quantizers:
-        if quantizer.constant:
-            _store_weight(names, quantizer)
+        absorbed = all(use.node in absorbing for use in quantizer.serves)
+        if quantizer.constant and _is_weight_only_convolution(names, quantizer, plan):
+            _round_weight(names, quantizer, arrays)
+        elif quantizer.constant:
+            _store_weight(names, quantizer, arrays, absorbed)
         else:
-            _insert_fake_quantize(names, quantizer)
+            _insert_fake_quantize(names, quantizer, absorbed)
     # After the quantizers, so that one on the op's own output sees the shifted values.
     for edit in plan.edits:
         add_shift(names.nodes[edit.op], arrays.get(edit.shift))
@@ -86,34 +90,58 @@ def _parameter_shape(source: Any, axes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(-1 if i in kept else 1 for i in range(rank))
 
 
-def _insert_fake_quantize(names: Names, quantizer: Quantizer) -> None:
+def _insert_fake_quantize(names: Names, quantizer: Quantizer, absorbed: bool) -> None:
     source = names.output(quantizer.value)
-    quantized = fake_quantize(source, quantizer, f"{quantizer.id}/fake_quantize", absorbed=True)
+    quantized = fake_quantize(source, quantizer, f"{quantizer.id}/fake_quantize", absorbed=absorbed)
     for use in quantizer.uses:
         names.nodes[use.node].input(use.index).replace_source_output(quantized)
 
 
-def _store_weight(names: Names, quantizer: Quantizer) -> None:
+def _store_weight(names: Names, quantizer: Quantizer, arrays: Arrays, absorbed: bool) -> None:
     """Replace a weight by int8 codes and a scale.
 
     Readers of one weight get codes of their own, by whose names `executed` recognises the kernels; the file holds
     equal constants once anyway.
     """
     source = names.output(quantizer.value)
-    stored = quantize(read_constant(source).astype(np.float32), quantizer.params, quantizer.spec)
-    weight = _dequantized(stored, quantizer, source.get_element_type())
+    stored = weight_codes(quantizer, read_constant(source), arrays)
+    weight = _dequantized(stored, quantizer, source.get_element_type(), absorbed)
     for use in quantizer.uses:
         names.nodes[use.node].input(use.index).replace_source_output(weight)
 
 
-def _dequantized(stored: NDArray[Any], quantizer: Quantizer, element_type: ov.Type) -> Any:
+def _is_weight_only_convolution(names: Names, quantizer: Quantizer, plan: QuantizationPlan) -> bool:
+    ops = [use.node for use in quantizer.uses]
+    kinds = {names.nodes[op].get_type_name() for op in ops}
+    return not set(ops) & set(plan.int8_ops) and any("Convolution" in kind for kind in kinds)
+
+
+def _round_weight(names: Names, quantizer: Quantizer, arrays: Arrays) -> None:
+    """Replace a weight by its rounded values in float.
+
+    OpenVINO 2026.4 computes wrong results for convolutions of float activations with int8 codes when it runs more
+    than one stream.
+    """
+    source = names.output(quantizer.value)
+    codes = weight_codes(quantizer, read_constant(source), arrays).astype(np.float32)
+    scale = np.asarray(quantizer.params.scale, np.float32).reshape(kept_shape(codes.shape, quantizer.spec.axes))
+    rounded = multiplied_by_factors(
+        _constant(codes * scale, f"{quantizer.id}/rounded").output(0), quantizer, quantizer.id
+    )
+    rounded = _converted(rounded, source.get_element_type(), f"{quantizer.id}/converted")
+    for use in quantizer.uses:
+        names.nodes[use.node].input(use.index).replace_source_output(rounded)
+
+
+def _dequantized(stored: NDArray[Any], quantizer: Quantizer, element_type: ov.Type, absorbed: bool) -> Any:
     name = quantizer.id
     convert = opset.convert(_constant(stored, f"{name}/int8"), "f32")
     convert.set_friendly_name(f"{name}/convert")
     scale = np.asarray(quantizer.params.scale, np.float32).reshape(kept_shape(stored.shape, quantizer.spec.axes))
     multiply = opset.multiply(convert, _constant(scale, f"{name}/scale"))
     multiply.set_friendly_name(f"{name}/dequantized")
-    return _converted(multiply.output(0), element_type, f"{name}/converted")
+    result = multiply.output(0) if absorbed else multiplied_by_factors(multiply.output(0), quantizer, name)
+    return _converted(result, element_type, f"{name}/converted")
 
 
 def _constant(data: NDArray[Any], name: str) -> Any:

@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 from openvino import opset13 as opset
 
-from maxdrop.data.plan import Quantizer
+from maxdrop.data.plan import QuantizationPlan, Quantizer
+
+
+def absorbing_ops(plan: QuantizationPlan) -> set[str]:
+    """Ops whose activation and weight hold inverse factors, which may then be left out of both."""
+    weights = {use.node for q in plan.quantizers if q.constant and q.params.factors for use in q.serves}
+    smoothed = [q for q in plan.quantizers if not q.constant and q.params.factors]
+    whole = [q for q in smoothed if all(use.node in weights for use in q.serves)]
+    return {use.node for q in whole for use in q.serves}
 
 
 def divided_by_factors(source: Any, quantizer: Quantizer, name: str) -> Any:

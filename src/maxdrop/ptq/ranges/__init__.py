@@ -20,7 +20,7 @@ from maxdrop.ptq.ranges.quantile import quantile_range
 
 ESTIMATORS: dict[str, RangeEstimator] = {
     "aciq": aciq_range,
-    "auto": mean_minmax_range,
+    "auto": output_mse_range,
     "entropy": entropy_range,
     "mean_minmax": mean_minmax_range,
     "minmax": minmax_range,
@@ -45,6 +45,6 @@ def get_estimator(spec: EstimatorSpec, importance: NDArray[Any] | None = None) -
     if spec.name not in ESTIMATORS:
         message = f"the range estimator must be one of {sorted([*ESTIMATORS, 'bounds'])}, but got {spec.name!r}"
         raise ValidationError(message)
-    if spec.name == "output_mse":
+    if spec.name in {"auto", "output_mse"}:
         return partial(output_mse_range, importance=importance)
     return ESTIMATORS[spec.name]

@@ -26,6 +26,9 @@ _NEAR = 0.97
 _TRUSTED = (0, 1, 3)
 """Steps that trust a prediction; the others halve the bracket. Counted afresh once something passes."""
 
+_DOUBT = 0.3
+"""Least chance that is given to a candidate while nothing has passed."""
+
 _FINE = 0.01
 """Share of the model's time below which the bracket is narrow enough; what is left is for the second half."""
 
@@ -163,6 +166,8 @@ def _best_block(
         if seen.fails([*needed, *worth[size:]]):
             break  # and so do all larger blocks
         chance = 0.5 if curve is None else curve.chance(left, criterion.max_drop, passing)
+        if passing is None:  # predictions have misled so far, and anything is better than the float model
+            chance = max(chance, _DOUBT)
         if gain * chance > best[1]:
             best = (size, gain * chance)
     return best
