@@ -106,8 +106,7 @@ def test_weights_only_products_store_int8_codes() -> None:
     case = next(c for c in products.CASES if c.name == "linear_transposed")
     float_model, samples = products.linear_transposed(), case.samples(1, 4)
     planner = planner_for(float_model, samples, Policy())
-    (op,) = planner.int8_ops
-    plan = planner(md.Candidate(precisions={op: Precision.INT8_WEIGHTS}))
+    plan = planner(md.Candidate(precisions=dict.fromkeys(planner.int8_ops, Precision.INT8_WEIGHTS)))
     result = BACKEND.apply(float_model, plan, planner.arrays)
     types = [node.get_element_type() for node in result.get_ops() if node.get_type_name() == "Constant"]
     assert ov.Type.i8 in types
