@@ -96,6 +96,7 @@ def test_num_ranking_workers_changes_nothing() -> None:
         ({"tune_hyperparams": True}, ParameterNotSupportedError, "tune_hyperparams"),
         ({"max_num_iterations": -1}, ValidationError, "max_num_iterations"),
         ({"ranking_subset_size": 0}, ValidationError, "ranking_subset_size"),
+        ({"restore_mode": "everything"}, ValidationError, "restore_mode"),
         ({"num_ranking_workers": 0}, ValidationError, "num_ranking_workers"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,7 @@ class AccuracyControl:
 
     @property
     def _ranking_size(self) -> int:
-        return min(self._control.restorer.ranking_subset_size or RANKING_SAMPLES, RANKING_SAMPLES)
+        return self._control.restorer.ranking_subset_size or RANKING_SAMPLES
 
     def _payoff(self, planner: Planner, sample: Any, trace: Trace) -> Payoff:
         """What int8 pays on: measured once for a trace, because another measurement could decide otherwise."""
@@ -163,7 +164,7 @@ class AccuracyControl:
 
     def _setup(self, planner: Planner, items: ValidationItems, calibration: Dataset, validate: Any) -> Setup:
         control = self._control
-        only_activations = control.restorer.restore_mode is RestoreMode.ONLY_ACTIVATIONS
+        only_activations = RestoreMode(control.restorer.restore_mode) is RestoreMode.ONLY_ACTIVATIONS
         return Setup(
             strategy=self._strategy,
             limits=control.limits,
@@ -179,7 +180,7 @@ class AccuracyControl:
     def _compare_calls(self, items: ValidationItems, validate: Any, floating: Trial) -> dict[str, Any]:
         few = min(REPEATED_ITEMS, items.count or REPEATED_ITEMS)
         compiled = self._prepared.backend.compile(self._prepared.model, self._control.compile_config)
-        score = lambda: validate(compiled, items.items(range(few)))  # noqa: E731
+        score = partial(validate, compiled, items.items(range(few)))
         return compare_two_calls(score, self._control.limits, few, floating)
 
     def _rank(self, planner: Planner, calibration: Dataset) -> dict[str, float]:
@@ -247,6 +248,9 @@ def _check_restorer(restorer: AdvancedAccuracyRestorerParameters) -> None:
     if restorer.tune_hyperparams:
         message = "tune_hyperparams=True is not supported by this version; leave it at False"
         raise ParameterNotSupportedError(message)
+    if restorer.restore_mode not in set(RestoreMode):
+        message = f"`restore_mode` must be one of {[str(m) for m in RestoreMode]}, but got {restorer.restore_mode!r}"
+        raise ValidationError(message)
     for name in ("max_num_iterations", "ranking_subset_size", "num_ranking_workers"):
         value = getattr(restorer, name)
         if value is not None and value < (0 if name == "max_num_iterations" else 1):

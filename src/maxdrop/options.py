@@ -220,7 +220,7 @@ class AdvancedAccuracyRestorerParameters:
     Attributes:
         max_num_iterations: most validations of candidates after the fully quantized model.
         tune_hyperparams: also tune the parameters of quantization.
-        ranking_subset_size: most samples that rank the ops; None lets the package choose.
+        ranking_subset_size: most samples that rank the ops; None takes the few that suffice.
         num_ranking_workers: accepted for compatibility; ranking compiles one model, so there is nothing to
             share out.
         intermediate_model_dir: folder for the fully quantized model.

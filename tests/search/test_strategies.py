@@ -14,7 +14,3 @@ class TestStrategies(StrategySuite):
 
     def strategy(self) -> Strategy:
         return self.chosen
-
-    @pytest.mark.xfail(reason="`bracket` comes back to prefixes it has seen fail; the trace answers them", strict=False)
-    def test_no_candidate_is_proposed_twice(self) -> None:
-        super().test_no_candidate_is_proposed_twice()
