@@ -60,7 +60,8 @@ def quantize(
         target_device: what the model will run on.
         subset_size: most batches to take from the dataset.
         fast_bias_correction: must be True.
-        model_type: None looks at the model's structure.
+        model_type: None looks at the model's structure. It is recorded in the plan and changes nothing else: what
+            transformers need is done by structure in every model.
         ignored_scope: ops that stay float.
         advanced_parameters: fine control.
         placement: "measured" quantizes the ops that become faster by it on this machine, "table" those that
