@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -49,8 +50,9 @@ def run_child(name: str, spec: dict[str, Any], folder: Path, limit_seconds: floa
     record_path(spec_path).unlink(missing_ok=True)
     command = [sys.executable, "-m", "benchmarks.worker", str(spec_path)]
     start = time.perf_counter()
-    with log_path.open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=_ROOT, start_new_session=True)
+    with log_path.open("w") as log, tempfile.TemporaryDirectory(prefix="maxdrop-bench-") as cache:
+        environment = {**os.environ, "XDG_CACHE_HOME": cache}  # a tool that remembers earlier runs would not be timed
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=_ROOT, env=environment, start_new_session=True)
         peak, stopped = _watch(process, start + limit_seconds)
     elapsed = time.perf_counter() - start
     if stopped:

@@ -17,18 +17,18 @@ import pytest
 import maxdrop as md
 from maxdrop import demo
 from maxdrop.backends.openvino.backend import OpenVINOBackend
-from maxdrop.control import ControlOptions, predict_cost
 from maxdrop.data.plan import load_plan
-from maxdrop.resolve import QuantizeOptions
-from maxdrop.search.criterion import Criterion
 from tests.small_task import MAX_DROP, CountedAccuracy, accuracy, coarse, datasets
+
+TIMELESS: dict[str, Any] = {"placement": "table", "allow_slower": True}
+"""Arguments with which timing decides nothing."""
 
 
 def control(**options: Any) -> md.AccuracyControlResult:
     calibration, validation = datasets()
     settings = {
         "max_drop": MAX_DROP,
-        "allow_slower": True,
+        **TIMELESS,
         "advanced_quantization_parameters": coarse(),
         **options,
     }
@@ -135,6 +135,7 @@ def test_inputs_are_untouched(tmp_path: Path) -> None:
         validation,
         accuracy,
         max_drop=0.5,
+        placement="table",
         ignored_scope=scope,
         advanced_quantization_parameters=advanced,
         advanced_accuracy_restorer_parameters=restorer,
@@ -281,13 +282,19 @@ def test_options_of_the_search_reach_it_through_the_public_function(tmp_path: Pa
     assert (settings["seed"], settings["strategy"], settings["holdout"]) == (5, "greedy", 0.2)
 
 
-def test_predicted_cost_of_the_bundled_model() -> None:
-    options = ControlOptions(Criterion(max_drop=0.01), md.AdvancedAccuracyRestorerParameters(), {}, None, None)
-    predicted = predict_cost(demo.load_model(), *datasets(), QuantizeOptions(), options)
+def test_predicted_cost_of_the_bundled_model(tmp_path: Path) -> None:
+    calls = CountedAccuracy()
+    predicted = md.predict_cost(
+        demo.load_model(), *datasets(), calls, placement="table", max_validations=7, output_dir=tmp_path / "out"
+    )
     assert predicted.int8_ops == 14
-    assert predicted.least.validations == 2
-    assert predicted.most.validations == 10
-    assert predicted.least.forwards == 24 + 2 * 120
+    assert (predicted.least.validations, predicted.most.validations) == (2, 7)
+    assert {s.name: s.forwards for s in predicted.least.steps}["validation"] == 2 * 120
+    assert predicted.validation_is_timed
+    assert calls.calls == 1
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(md.ValidationError, match="max_drop"):
+        md.predict_cost(demo.load_model(), *datasets(), max_drop=-1.0)
 
 
 @pytest.mark.parametrize("max_drop", [-0.1, float("nan"), "0.1"])
@@ -310,7 +317,7 @@ def test_one_shot_dataset_is_refused_and_a_function_is_taken() -> None:
     with pytest.raises(md.ValidationError, match="more than once"):
         md.control_accuracy(demo.load_model(), md.Dataset(x for x in items), validation, accuracy)
     fresh = md.Dataset(lambda: (x for x in items))
-    assert md.control_accuracy(demo.load_model(), fresh, validation, accuracy, max_drop=0.9).reached
+    assert md.control_accuracy(demo.load_model(), fresh, validation, accuracy, max_drop=0.9, **TIMELESS).reached
 
 
 def test_items_that_do_not_fit_are_explained() -> None:

@@ -69,7 +69,7 @@ def test_commands_exist(page: Path) -> None:
             if words[:1] != ["maxdrop"]:
                 continue
             assert words[1] in known.commands, f"{page.name}:{line}: {command}"
-            options = {opt for param in known.commands[words[1]].params for opt in param.opts}
+            options = {opt for p in known.commands[words[1]].params for opt in (*p.opts, *p.secondary_opts)}
             wrong = [w for w in words[2:] if w.startswith("-") and not w.lstrip("-").isdigit() and w not in options]
             assert wrong == [], f"{page.name}:{line}: {command}"
 
@@ -112,6 +112,7 @@ def parameters(of: Callable[..., Any]) -> dict[str, str]:
 DOCUMENTED: list[Any] = [
     md.quantize,
     md.control_accuracy,
+    md.predict_cost,
     md.quantize_with_accuracy_control,
     md.Dataset,
     md.IgnoredScope,

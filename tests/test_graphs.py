@@ -28,7 +28,7 @@ from tests.graphs.check import (
     run,
     signature,
 )  # fmt: skip
-from tests.graphs.layers import conv, model, parameter, rng
+from tests.graphs.layers import add_bias, conv, model, parameter, rng
 from tests.graphs.random_graph import STEPS, Step, build
 
 CASES = [case for table in (convolutions, branches, products, forms, bodies) for case in table.CASES]
@@ -123,6 +123,29 @@ def test_weights_only_convolutions_compute_in_float() -> None:
     assert weight.get_node().get_type_name() == "Constant"
     assert len(np.unique(weight.get_node().data[0])) <= 255  # rounded to the int8 grid all the same
     assert lowest_sqnr(float_model, result, _images(4)) > 25
+
+
+@pytest.mark.parametrize("batch", [1, -1])
+def test_a_convolution_with_several_readers_and_any_batch(batch: int) -> None:
+    """Which the runtime computes wrongly for a dynamic batch, if nothing stands between."""
+    x = parameter((batch, 8, 8, 8))
+    y = conv(x, 8, "c1", bias=False)
+    ends = [conv(add_bias(y, 8, "b"), 8, "c2"), conv(op.relu(y), 8, "c3")]
+    float_model, samples = model(ends, [x]), _images(8)
+    advanced = md.AdvancedQuantizationParameters(disable_bias_correction=True)
+    result = md.quantize(float_model, md.Dataset(samples), placement="all", advanced_parameters=advanced)
+    assert lowest_sqnr(float_model, result, samples) > 25
+
+
+def test_a_shift_joins_the_bias_whoever_asks_for_the_shape() -> None:
+    x = parameter((-1, 8, 8, 8))
+    y = conv(x, 8, "c1")
+    raw = y.input_value(0)
+    shaped = op.reshape(op.relu(y), op.shape_of(raw), False)
+    float_model = model([conv(shaped, 8, "c2")], [x])
+    result = outcome(float_model, _images(4))
+    assert "c1" in {edit.op for edit in result.plan.edits}
+    assert "c1/add_bias" not in {node.get_friendly_name() for node in result.model.get_ops()}
 
 
 @settings(max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])

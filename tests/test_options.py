@@ -71,10 +71,16 @@ EFFECTS: list[tuple[dict[str, Any], Callable[[Any], Any], Any]] = [
     (_smooth(matmul=-1), lambda p: p.smooth_quant.matmul, None),
     (_smooth(matmul=0.5), lambda p: p.smooth_quant.matmul, 0.5),
     (_smooth(convolution=0.5), lambda p: p.smooth_quant.convolution, 0.5),
+    (_smooth(matmul=None), lambda p: p.smooth_quant.matmul, None),
+    (_smooth(convolution=None), lambda p: p.smooth_quant.convolution, None),
+    (_smooth(convolution=None), lambda p: p.smooth_quant.matmul, "auto"),
+    (_smooth(matmul=-1), lambda p: p.smooth_quant.convolution, None),
+    (_smooth(matmul=-1, convolution=0.5), lambda p: p.smooth_quant.convolution, 0.5),
+    ({**_smooth(matmul=-1), "disable_channel_alignment": False}, lambda p: p.smooth_quant.convolution, "auto"),
+    ({"smooth_quant_alpha": -1.0}, lambda p: p.smooth_quant.convolution, None),
     ({"smooth_quant_alpha": -1.0}, lambda p: p.smooth_quant.matmul, None),
     ({"smooth_quant_alpha": 0.0}, lambda p: p.smooth_quant.matmul, 0.0),
     ({"smooth_quant_alpha": 0.95}, lambda p: p.smooth_quant.matmul, 0.95),
-    ({"disable_channel_alignment": False}, lambda p: p.smooth_quant.convolution, "auto"),
     (_activations(mode="symmetric"), lambda p: p.activations.symmetric, True),
     (_activations(mode="asymmetric"), lambda p: p.activations.symmetric, False),
     (_activations(signedness_to_force=True), lambda p: p.activations.signed, True),
@@ -83,6 +89,15 @@ EFFECTS: list[tuple[dict[str, Any], Callable[[Any], Any], Any]] = [
     (_activations(narrow_range=True), lambda p: p.activations.narrow_range, True),
     (_weights(per_channel=False), lambda p: p.weights.per_channel, False),
     (_weights(narrow_range=False), lambda p: p.weights.narrow_range, False),
+    ({"quantize_outputs": True}, lambda p: p.quantize_outputs, True),
+    ({"batchwise_statistics": False}, lambda p: p.batchwise_statistics, False),
+    ({"backend_params": {"statistics_memory_mb": 64}}, lambda p: p.statistics_memory_mb, 64),
+    ({"weights_range_estimator_params": HISTOGRAM}, lambda p: p.weights.estimator.name, "mse"),
+    (
+        {"weights_range_estimator_params": _collector(clipping_value=1.0)},
+        lambda p: p.weights.estimator.upper.clipping_value,
+        1.0,
+    ),
     ({"activations_range_estimator_params": HISTOGRAM}, lambda p: p.activations.estimator.name, "mse"),
     (
         {"activations_range_estimator_params": RangeEstimatorParametersSet.MINMAX},
@@ -113,9 +128,12 @@ EFFECTS: list[tuple[dict[str, Any], Callable[[Any], Any], Any]] = [
 """Advanced options, where they show in the policy, and as what."""
 
 UNCHANGED: list[dict[str, Any]] = [
+    {"disable_channel_alignment": False},  # convolutions are smoothed where it pays in any case
     {"inplace_statistics": True},
+    {"inplace_statistics": False},
     {"batchwise_statistics": True},
     {"backend_params": {"compress_weights": True}},
+    {"backend_params": {"statistics_memory_mb": 512}},
     {"bias_correction_params": options.AdvancedBiasCorrectionParameters(apply_for_all_nodes=True)},
     {"weights_range_estimator_params": RangeEstimatorParametersSet.MINMAX},
     _weights(num_bits=8, mode="symmetric", signedness_to_force=True, per_channel=True, narrow_range=True),
@@ -124,9 +142,6 @@ UNCHANGED: list[dict[str, Any]] = [
 """Advanced options that ask for what is done anyway."""
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"quantize_outputs": True}, "quantize_outputs"),
-    ({"inplace_statistics": False}, "inplace_statistics"),
-    ({"batchwise_statistics": False}, "batchwise_statistics"),
     *(
         ({"quantizer_propagation_rule": rule}, "quantizer_propagation_rule")
         for rule in QuantizerPropagationRule
@@ -142,13 +157,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (_weights(signedness_to_force=False), r"weights_quantization_params\.signedness_to_force"),
     ({"activations_range_estimator_params": _collector(statistics_type="raw")}, "HISTOGRAM"),
     ({"activations_range_estimator_params": _collector(aggregator_type="histogram")}, "HISTOGRAM"),
-    ({"weights_range_estimator_params": HISTOGRAM}, "weights_range_estimator_params"),
-    ({"weights_range_estimator_params": _collector(clipping_value=1.0)}, "weights_range_estimator_params"),
-    ({"weights_range_estimator_params": RangeEstimatorParametersSet.MEAN_MINMAX}, "weights_range_estimator_params"),
+    ({"weights_range_estimator_params": _collector(statistics_type="raw")}, "HISTOGRAM in weights_range"),
 ]
 
 INVALID: list[tuple[dict[str, Any], str]] = [
     ({"overflow_fix": "sometimes"}, "overflow_fix"),
+    ({"backend_params": {"statistics_memory_mb": 0}}, "statistics_memory_mb"),
+    ({"backend_params": {"statistics_memory_mb": "much"}}, "statistics_memory_mb"),
     ({"bias_correction_params": options.AdvancedBiasCorrectionParameters(threshold=-1.0)}, "threshold"),
     (_smooth(matmul=1.5), r"smooth_quant_alphas\.matmul"),
     (_smooth(convolution=float("nan")), r"smooth_quant_alphas\.convolution"),
@@ -228,7 +243,6 @@ def test_no_advanced_field_is_forgotten() -> None:
         ({"target_device": "TPU"}, ValidationError, "target_device"),
         ({"model_type": "cnn"}, ValidationError, "model_type"),
         ({"placement": "everywhere"}, ValidationError, "placement"),
-        ({"fast_bias_correction": False}, ParameterNotSupportedError, "fast_bias_correction"),
     ],
 )
 def test_basic_options_that_are_refused(chosen: dict[str, Any], error: type[MaxdropError], name: str) -> None:
@@ -246,8 +260,11 @@ def test_modes_are_refused() -> None:
 def test_basic_options_show_in_the_policy() -> None:
     for device in options.TargetDevice:
         assert _resolve(target_device=device).target == device.value
-    assert not _resolve().transformer
-    assert _resolve(model_type=options.ModelType.TRANSFORMER).transformer
+    assert _resolve(model_type=options.ModelType.TRANSFORMER) == _resolve()
+    assert not _resolve().sequential_bias_correction
+    assert _resolve(fast_bias_correction=False).sequential_bias_correction
+    nothing = AdvancedQuantizationParameters(disable_bias_correction=True)
+    assert not _resolve(fast_bias_correction=False, advanced=nothing).sequential_bias_correction
     assert _resolve(preset=options.QuantizationPreset.PERFORMANCE).activations.symmetric is True
     assert _resolve(preset=options.QuantizationPreset.MIXED).activations.symmetric is False
     assert _resolve(ignored_scope=nncf.IgnoredScope(names=["a"])).ignored == {"a": "name 'a'"}

@@ -12,7 +12,7 @@ import pytest
 from maxdrop.control import AccuracyControl, ControlOptions
 from maxdrop.data.spec import ActivationPolicy, EstimatorSpec, Policy, Precision, SmoothQuantPolicy
 from maxdrop.dataset import Dataset
-from maxdrop.errors import MaxdropError, ParameterNotSupportedError, ValidationError
+from maxdrop.errors import MaxdropError, ValidationError
 from maxdrop.options import AdvancedAccuracyRestorerParameters, RestoreMode
 from maxdrop.preparation import Prepared
 from maxdrop.progress import ProgressReporter
@@ -93,7 +93,6 @@ def test_num_ranking_workers_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("chosen", "error", "name"),
     [
-        ({"tune_hyperparams": True}, ParameterNotSupportedError, "tune_hyperparams"),
         ({"max_num_iterations": -1}, ValidationError, "max_num_iterations"),
         ({"ranking_subset_size": 0}, ValidationError, "ranking_subset_size"),
         ({"restore_mode": "everything"}, ValidationError, "restore_mode"),

@@ -5,7 +5,7 @@ The names of NNCF's API hold here too: `import maxdrop as nncf` works.
 
 from __future__ import annotations
 
-from maxdrop.api import control_accuracy, quantize, quantize_with_accuracy_control
+from maxdrop.api import control_accuracy, predict_cost, quantize, quantize_with_accuracy_control
 from maxdrop.data.plan import Candidate, QuantizationPlan
 from maxdrop.data.trace import Trace, Trial
 from maxdrop.dataset import Dataset
@@ -20,6 +20,7 @@ from maxdrop.errors import (
     UnsupportedBackendError,
     UnsupportedModelError,
     ValidationError,
+    WorkerError,
 )
 from maxdrop.options import (
     AdvancedAccuracyRestorerParameters,
@@ -36,6 +37,7 @@ from maxdrop.options import (
 )
 from maxdrop.result import AccuracyControlResult
 from maxdrop.scopes import IgnoredScope, Subgraph
+from maxdrop.search.forecast import Forecast
 from maxdrop.version import VERSION as __version__
 
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "Candidate",
     "Dataset",
     "DropType",
+    "Forecast",
     "IgnoredScope",
     "InternalError",
     "MaxdropError",
@@ -68,8 +71,10 @@ __all__ = [
     "UnsupportedBackendError",
     "UnsupportedModelError",
     "ValidationError",
+    "WorkerError",
     "__version__",
     "control_accuracy",
+    "predict_cost",
     "quantize",
     "quantize_with_accuracy_control",
 ]

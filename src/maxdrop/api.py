@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from maxdrop.data.plan import Candidate
 from maxdrop.data.spec import Placement
 from maxdrop.dataset import Dataset
 from maxdrop.errors import TargetNotReachedError, ValidationError
+from maxdrop.executors.choice import ExecutorName
 from maxdrop.options import (
     AdvancedAccuracyRestorerParameters,
     AdvancedQuantizationParameters,
@@ -22,13 +24,20 @@ from maxdrop.options import (
     QuantizationPreset,
     TargetDevice,
 )
-from maxdrop.preparation import calibrate, find_payoff, keep_what_pays, open_and_resolve
+from maxdrop.preparation import calibrate, find_payoff, keep_what_pays, measure_biases, open_and_resolve
 from maxdrop.progress import ProgressReporter
 from maxdrop.ptq.build import Planner
 from maxdrop.resolve import QuantizeOptions, refuse_mode
 from maxdrop.result import AccuracyControlResult
 from maxdrop.scopes import IgnoredScope
+from maxdrop.search.forecast import Forecast
+from maxdrop.search.gain import Objective
 from maxdrop.search.limits import make_limits
+
+_OF_THE_SEARCH = (
+    "allow_slower", "max_validations", "holdout", "strategy", "seed", "objective", "executor", "workers",
+)  # fmt: skip
+"""Arguments that `ControlOptions` takes as they are."""
 
 ValidationFunction = Any
 """validate(compiled_model, items) -> float | (float, per-item values)."""
@@ -46,7 +55,7 @@ def quantize(
     model_type: ModelType | None = None,
     ignored_scope: IgnoredScope | None = None,
     advanced_parameters: AdvancedQuantizationParameters | None = None,
-    placement: Placement = "table",
+    placement: Placement = "measured",
     compile_config: Mapping[str, Any] | None = None,
     progress: bool | None = None,
 ) -> Any:
@@ -59,9 +68,9 @@ def quantize(
         preset: PERFORMANCE for symmetric activations, MIXED for asymmetric ones; None chooses by tensor.
         target_device: what the model will run on.
         subset_size: most batches to take from the dataset.
-        fast_bias_correction: must be True.
-        model_type: None looks at the model's structure. It is recorded in the plan and changes nothing else: what
-            transformers need is done by structure in every model.
+        fast_bias_correction: True corrects biases by a formula; False measures the mean error of each op's output on
+            40 calibration samples, with the ops in front corrected, and keeps that where the outputs get better.
+        model_type: accepted and changes nothing: what transformers need is done by structure in every model.
         ignored_scope: ops that stay float.
         advanced_parameters: fine control.
         placement: "measured" quantizes the ops that become faster by it on this machine, "table" those that
@@ -89,6 +98,8 @@ def quantize(
     everything = Planner(prepared.graph, prepared.policy, calibration.statistics)
     payoff = find_payoff(prepared, everything, calibration.sample, dict(compile_config or {}), reporter)
     planner = keep_what_pays(everything, payoff)
+    biases = measure_biases(prepared, planner, calibration_dataset, subset_size, reporter)
+    planner = planner.with_bias_shifts(biases.arrays)
     return prepared.backend.apply(prepared.model, planner(Candidate()), planner.arrays)
 
 
@@ -112,12 +123,15 @@ def control_accuracy(
     ignored_scope: IgnoredScope | None = None,
     advanced_quantization_parameters: AdvancedQuantizationParameters | None = None,
     advanced_accuracy_restorer_parameters: AdvancedAccuracyRestorerParameters | None = None,
-    placement: Placement = "table",
+    placement: Placement | None = None,
+    objective: Objective = "latency",
     compile_config: Mapping[str, Any] | None = None,
     max_validations: int = 10,
     time_budget: float | None = None,
     strategy: str = "bracket",
     seed: int = 0,
+    executor: ExecutorName = "serial",
+    workers: int | None = None,
     output_dir: str | Path | None = None,
     allow_slower: bool = False,
     strict: bool = False,
@@ -156,7 +170,10 @@ def control_accuracy(
         ignored_scope: see `quantize`.
         advanced_quantization_parameters: see `quantize`.
         advanced_accuracy_restorer_parameters: fine control over the search.
-        placement: see `quantize`.
+        placement: see `quantize`; None means "measured", or "all" where the objective is "size".
+        objective: what the result is to be best at, within the limit: "latency" of one inference at a time,
+            "throughput" of many at a time, "size" of the file, or the number of "ops" in int8. An 8-bit model that
+            is slower than the float model is not returned, except for "size".
         compile_config: what the model will be compiled with when it is used; candidates are scored with it.
         max_validations: most passes over the validation data, those of the float and the fully quantized model
             included. Validations are what a search costs: the default ends it where others begin, and is rarely
@@ -169,6 +186,12 @@ def control_accuracy(
             tools do, and is there to compare with.
         seed: of everything that is sampled: the order of the items, what is held out, and the intervals. The same
             seed gives the same result.
+        executor: "serial" does everything in this process. "processes" shares the ranking, and the validation of
+            candidates where it can be done in parts, out to worker processes; the result does not depend on their
+            number. The validation function, the items, the calibration samples and the compile configuration are
+            copied to the workers, so they must be picklable (functions of scripts and notebooks are).
+        workers: number of worker processes, each with one thread of inference; None takes one for each core, as far
+            as memory allows.
         output_dir: folder for trace, plan and model; the same call with the same folder continues where an
             earlier one was cut off.
         allow_slower: return the 8-bit model even where it is slower than the float model beyond doubt.
@@ -184,27 +207,11 @@ def control_accuracy(
         MetricError: the validation function returned no finite number.
         TraceError: `output_dir` holds the trace of another search.
         TargetNotReachedError: only with `strict`.
-        Exception: whatever the validation function raises, with its own traceback.
+        WorkerError: worker processes died again and again.
+        Exception: whatever the validation function raises, with its own traceback; from a worker, the traceback there
+            is the exception's cause.
     """
-    limits = make_limits(max_drop, DropType(drop_type).value, higher_is_better, min_metric, confidence, seed)
-    options = QuantizeOptions(
-        preset, target_device, subset_size, fast_bias_correction, model_type, ignored_scope,
-        advanced_quantization_parameters, placement,
-    )  # fmt: skip
-    restorer = advanced_accuracy_restorer_parameters or AdvancedAccuracyRestorerParameters()
-    control = ControlOptions(
-        limit=limits,
-        restorer=restorer,
-        compile_config=dict(compile_config or {}),
-        deadline=None if time_budget is None else time.monotonic() + _positive("time_budget", time_budget),
-        output_dir=None if output_dir is None else Path(output_dir),
-        allow_slower=allow_slower,
-        max_validations=max_validations,
-        holdout=holdout,
-        strategy=strategy,
-        seed=seed,
-    )
-    run = AccuracyControl(open_and_resolve(model, options), options, control, ProgressReporter(progress))
+    run = _make_search(locals())
     result = run.run(calibration_dataset, validation_dataset, validation_fn)
     if not result.reached:
         message = (
@@ -214,6 +221,37 @@ def control_accuracy(
             raise TargetNotReachedError(message)
         warnings.warn(message, stacklevel=2)
     return result
+
+
+def predict_cost(
+    model: Any,
+    calibration_dataset: Dataset,
+    validation_dataset: Dataset,
+    validation_fn: ValidationFunction | None = None,
+    **options: Any,
+) -> Forecast:
+    """What `control_accuracy` with the same arguments will cost; nothing is started and nothing written.
+
+    Args:
+        model: see `control_accuracy`.
+        calibration_dataset: its first sample is run a few times, to time an inference.
+        validation_dataset: its items are counted, and the first few are validated.
+        validation_fn: called once with the float model and the first 16 items, to time an item. None, or a function
+            that cannot score so few, leaves its own time out of the seconds.
+        options: as for `control_accuracy`.
+
+    Returns:
+        Validations, compiled models, forwards and seconds: at least, typically and at most. What an earlier run left
+        in `output_dir` is not taken off; seconds are those of one process.
+
+    Raises:
+        ValidationError, ParameterNotSupportedError: as `control_accuracy`.
+    """
+    given = signature(control_accuracy).bind(
+        model, calibration_dataset, validation_dataset, validation_fn, **options
+    )  # fmt: skip
+    given.apply_defaults()
+    return _make_search(given.arguments).forecast(calibration_dataset, validation_dataset, validation_fn)
 
 
 def quantize_with_accuracy_control(
@@ -250,6 +288,30 @@ def quantize_with_accuracy_control(
         advanced_quantization_parameters=advanced_quantization_parameters,
         advanced_accuracy_restorer_parameters=advanced_accuracy_restorer_parameters,
     ).model
+
+
+def _make_search(given: Mapping[str, Any]) -> AccuracyControl:
+    """The search that `control_accuracy` starts with these arguments."""
+    limits = make_limits(
+        given["max_drop"], DropType(given["drop_type"]).value, given["higher_is_better"], given["min_metric"],
+        given["confidence"], given["seed"],
+    )  # fmt: skip
+    options = QuantizeOptions(
+        given["preset"], given["target_device"], given["subset_size"], given["fast_bias_correction"],
+        given["model_type"], given["ignored_scope"], given["advanced_quantization_parameters"],
+        given["placement"] or ("all" if given["objective"] == "size" else "measured"),
+    )  # fmt: skip
+    budget, folder = given["time_budget"], given["output_dir"]
+    control = ControlOptions(
+        limit=limits,
+        restorer=given["advanced_accuracy_restorer_parameters"] or AdvancedAccuracyRestorerParameters(),
+        compile_config=dict(given["compile_config"] or {}),
+        deadline=None if budget is None else time.monotonic() + _positive("time_budget", budget),
+        output_dir=None if folder is None else Path(folder),
+        **{name: given[name] for name in _OF_THE_SEARCH},
+    )
+    prepared = open_and_resolve(given["model"], options)
+    return AccuracyControl(prepared, options, control, ProgressReporter(given["progress"]))
 
 
 def _positive(name: str, value: float) -> float:

@@ -9,14 +9,27 @@ import typer
 from typer.core import TyperGroup
 
 from maxdrop.commands import artifacts, look
-from maxdrop.commands.control import control
+from maxdrop.commands.control import NOT_REACHED, control
 from maxdrop.commands.demo import demo
 from maxdrop.commands.quantize import quantize
-from maxdrop.errors import MaxdropError, ParameterNotSupportedError, ValidationError
+from maxdrop.errors import (
+    MaxdropError,
+    ParameterNotSupportedError,
+    TargetNotReachedError,
+    UnsupportedBackendError,
+    ValidationError,
+)
 from maxdrop.version import VERSION
 
 BAD_USAGE = 2
 FAILED = 1
+
+_EXIT_CODES: dict[type[MaxdropError], int] = {
+    ValidationError: BAD_USAGE,
+    ParameterNotSupportedError: BAD_USAGE,
+    UnsupportedBackendError: BAD_USAGE,
+    TargetNotReachedError: NOT_REACHED,
+}
 
 
 class _Commands(TyperGroup):
@@ -30,8 +43,8 @@ class _Commands(TyperGroup):
                 return super().invoke(ctx)
             except MaxdropError as error:
                 typer.echo(f"error: {error}", err=True)
-                wrong_use = isinstance(error, (ValidationError, ParameterNotSupportedError))
-                raise typer.Exit(BAD_USAGE if wrong_use else FAILED) from None
+                code = next((code for kind, code in _EXIT_CODES.items() if isinstance(error, kind)), FAILED)
+                raise typer.Exit(code) from None
 
 
 def _show_warning(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:

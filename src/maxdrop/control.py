@@ -3,43 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, get_args
 
 from maxdrop.data.plan import Candidate
 from maxdrop.data.spec import Precision
 from maxdrop.data.trace import Note, Trace, TraceHeader, Trial
 from maxdrop.dataset import Dataset
-from maxdrop.delivery import Delivery, deliver
-from maxdrop.errors import ParameterNotSupportedError, ValidationError
-from maxdrop.executors.serial import SerialExecutor
+from maxdrop.delivery import RESULT_TIMINGS, Delivery, deliver
+from maxdrop.errors import ValidationError
+from maxdrop.executors.choice import ExecutorName, check_executor, make_executor
+from maxdrop.folders import check_folder
 from maxdrop.options import AdvancedAccuracyRestorerParameters, RestoreMode
-from maxdrop.preparation import Prepared, calibrate, find_payoff, keep_what_pays, open_and_resolve
+from maxdrop.payoff_cache import is_cached
+from maxdrop.preparation import Prepared, calibrate, find_payoff, keep_what_pays, measure_biases
 from maxdrop.progress import ProgressReporter
 from maxdrop.ptq.build import Planner
 from maxdrop.ptq.payoff import choose_int8
+from maxdrop.ptq.sequential_bias import BiasTable
+from maxdrop.rates import measure_rates
 from maxdrop.resolve import QuantizeOptions, as_json
 from maxdrop.result import AccuracyControlResult
 from maxdrop.search.budget import Budget
 from maxdrop.search.criterion import Criterion
-from maxdrop.search.forecast import Forecast, forecast
+from maxdrop.search.forecast import NO_EFFORT, NOTHING_TIMED, Forecast, Task, forecast
+from maxdrop.search.gain import Objective, Seconds, gain_by_op
 from maxdrop.search.holdout import split_holdout
 from maxdrop.search.limits import Limits
-from maxdrop.search.payoff import Payoff
+from maxdrop.search.payoff import Payoff, count_timings
 from maxdrop.search.repeatability import REPEATED_ITEMS, compare_two_calls
 from maxdrop.search.scoring import Scorer
-from maxdrop.search.sensitivity import add_weight_error, measure_sensitivity
-from maxdrop.search.session import Setup, search
-from maxdrop.search.strategies import get_strategy
-from maxdrop.validation import ValidationItems, check_datasets, with_progress
+from maxdrop.search.session import GAIN, Executor, Setup, search
+from maxdrop.search.standing import standing
+from maxdrop.search.strategies import STRATEGIES, get_strategy
+from maxdrop.tuning import Tuner, count_presets, count_retuning
+from maxdrop.validation import ValidationItems, check_datasets, check_function, with_progress
 from maxdrop.version import VERSION
 
 _PAYOFF = "payoff"
-_TIMED_BLOCKS = 3
+_BIASES = "bias_shifts"
+_TIMED_OBJECTIVES = ("latency", "throughput")
 
 RANKING_SAMPLES = 4
 """Samples that rank the ops: with an exact reference a few suffice."""
@@ -59,6 +65,9 @@ class ControlOptions:
     holdout: float = 0.0
     strategy: str = "bracket"
     seed: int = 0
+    objective: Objective = "latency"
+    executor: ExecutorName = "serial"
+    workers: int | None = None
 
     @property
     def limits(self) -> Limits:
@@ -90,6 +99,8 @@ class AccuracyControl:
     ) -> None:
         _check_restorer(control.restorer)
         _check_numbers(control)
+        if control.output_dir is not None:
+            check_folder("output_dir", control.output_dir)
         self._strategy = get_strategy(control.strategy)
         self._prepared = prepared
         self._options = options
@@ -98,58 +109,94 @@ class AccuracyControl:
 
     def run(self, calibration: Dataset, validation: Dataset, validate: Any) -> AccuracyControlResult:
         """Search and return the best model; see `maxdrop.control_accuracy`."""
+        check_function(validate)
         check_datasets(calibration, validation)
         kept, held = split_holdout(validation.get_length(), self._control.holdout, self._control.seed)
         items, unseen = ValidationItems(validation, kept), ValidationItems(validation, held)
         trace = self._open_trace(calibration, validation)
-        folder = self._control.output_dir
+        folder, limits = self._control.output_dir, self._control.limits
         cache = None if folder is None else folder / "stats.npz"
         calibrated = calibrate(self._prepared, calibration, self._options.subset_size, self._progress, cache)
         everything = Planner(self._prepared.graph, self._prepared.policy, calibrated.statistics)
         planner = keep_what_pays(everything, self._payoff(everything, calibrated.sample, trace))
+        self._progress.follow(lambda: standing(trace.trials, trace.notes.get(GAIN, {}), limits, self._budget))
         shown = with_progress(validate, self._progress)
-        executor = SerialExecutor(
+        here, elsewhere = (Scorer(fn, items, limits) for fn in (shown, validate))
+        executor = make_executor(
+            self._control.executor,
+            self._control.workers,
             self._prepared.backend,
             self._prepared.model,
             planner,
-            Scorer(shown, items, self._control.limits),
+            (here, elsewhere),
             self._control.compile_config,
             trace,
+            self._progress.stage,
         )
-        found = search(executor, planner, trace, self._setup(planner, items, calibration, validate))
+        with closing(executor):
+            if self._control.restorer.tune_hyperparams and planner.int8_ops:
+                planner = self._tuner(executor, calibration).before_the_search(planner, trace)
+                executor.follow(planner)
+            biases = self._biases(planner, calibration, trace)
+            if biases.shifts:
+                planner = planner.with_bias_shifts(biases.arrays)
+                executor.follow(planner)
+            setup = self._setup(executor, planner, items, calibration, validate, calibrated.sample)
+            found = search(executor, planner, trace, setup)
         delivery = Delivery(
             self._prepared.backend,
             self._prepared.model,
-            planner,
+            found.planner,
             trace,
             self._control.limits,
             self._control.compile_config,
-            self._control.allow_slower,
+            self._timing_config,
+            self._control.allow_slower or self._control.objective == "size",
             Scorer(shown, unseen, self._control.limits) if held else None,
         )
-        made = deliver(delivery, found, next(iter(calibration.get_inference_data([0]))))
+        self._progress.follow(str)
+        with self._progress.stage("timing the result"):
+            made = deliver(delivery, found, next(iter(calibration.get_inference_data([0]))))
         if folder is not None:
             made.save(folder)
         return made
 
-    def forecast(self, calibration: Dataset, validation: Dataset) -> Forecast:
-        """What `run` will cost; runs a few inferences to time one."""
+    def forecast(self, calibration: Dataset, validation: Dataset, validate: Any = None) -> Forecast:
+        """What `run` will cost; runs a few inferences, and the user's function on a few items, to time one."""
         check_datasets(calibration, validation)
-        kept, _ = split_holdout(validation.get_length(), self._control.holdout, self._control.seed)
+        kept, held = split_holdout(validation.get_length(), self._control.holdout, self._control.seed)
+        items = ValidationItems(validation, kept)
+        few = min(REPEATED_ITEMS, items.count or REPEATED_ITEMS)
+        score = None if validate is None else lambda compiled: validate(compiled, items.items(range(few)))
         backend, model = self._prepared.backend, self._prepared.model
-        sample = next(iter(calibration.get_inference_data([0])))
-        blocks = backend.latency([model], self._control.compile_config, sample, _TIMED_BLOCKS)
-        known = calibration.get_length()
-        samples = self._options.subset_size if known is None else min(known, self._options.subset_size)
-        return forecast(
-            int8_ops=len(choose_int8(self._prepared.graph, self._prepared.policy)[0]),
+        known, most = calibration.get_length(), self._options.subset_size
+        samples = most if known is None else min(known, most)
+        graph, policy = self._prepared.graph, self._prepared.policy
+        ops = choose_int8(graph, policy)[0]
+        measured = policy.placement == "measured"
+        tunes, climbs = self._control.restorer.tune_hyperparams, self._control.strategy in STRATEGIES
+        known_payoff = is_cached(graph, policy, backend, self._timing_config)
+        task = Task(
+            int8_ops=len(ops),
             calibration_samples=samples,
-            validation_items=ValidationItems(validation, kept).count,
+            validation_items=items.count,
+            repeated_items=few,
+            held_out_items=len(held),
             ranking_samples=min(self._ranking_size, samples),
             max_validations=self._control.max_validations,
             max_evaluations=self._control.restorer.max_num_iterations,
-            seconds_per_forward=float(np.median(blocks)),
+            what_pays=count_timings(graph, ops) if measured and not known_payoff else NOTHING_TIMED,
+            profiled_models=2 if measured and self._control.objective in _TIMED_OBJECTIVES else 0,
+            tuning=count_presets(policy, samples) if tunes else NO_EFFORT,
+            retuning=count_retuning(len(ops), samples, self._ranking_size) if tunes or climbs else NO_EFFORT,
+            result=RESULT_TIMINGS,
         )
+        return forecast(task, measure_rates(backend, model, self._timing_config, calibration, score, few))
+
+    @property
+    def _budget(self) -> Budget:
+        control = self._control
+        return Budget(control.restorer.max_num_iterations, control.max_validations, control.deadline)
 
     @property
     def _ranking_size(self) -> int:
@@ -158,22 +205,62 @@ class AccuracyControl:
     def _payoff(self, planner: Planner, sample: Any, trace: Trace) -> Payoff:
         """What int8 pays on: measured once for a trace, because another measurement could decide otherwise."""
         if _PAYOFF not in trace.notes:
-            payoff = find_payoff(self._prepared, planner, sample, self._control.compile_config, self._progress)
+            payoff = find_payoff(self._prepared, planner, sample, self._timing_config, self._progress)
             trace.add(Note(name=_PAYOFF, content=payoff.model_dump(mode="json")))
         return Payoff.model_validate(trace.notes[_PAYOFF])
 
-    def _setup(self, planner: Planner, items: ValidationItems, calibration: Dataset, validate: Any) -> Setup:
+    def _biases(self, planner: Planner, calibration: Dataset, trace: Trace) -> BiasTable:
+        """Measured once for a trace, so that a search that goes on makes the same plans."""
+        if not planner.policy.sequential_bias_correction:
+            return BiasTable(shifts={})
+        if _BIASES not in trace.notes:
+            subset = self._options.subset_size
+            table = measure_biases(self._prepared, planner, calibration, subset, self._progress)
+            trace.add(Note(name=_BIASES, content=table.model_dump(mode="json")))
+        return BiasTable.model_validate(trace.notes[_BIASES])
+
+    @property
+    def _timing_config(self) -> dict[str, Any]:
+        """The configuration in which the objective is measured."""
+        config = dict(self._control.compile_config)
+        return self._prepared.backend.busy(config) if self._control.objective == "throughput" else config
+
+    def _gain(self, planner: Planner, sample: Any) -> dict[str, float]:
+        """What each op is worth; timed only where the policy has anything measured."""
+        seconds: Seconds | None = None
+        timed = self._control.objective in _TIMED_OBJECTIVES
+        if timed and self._prepared.policy.placement == "measured":
+            backend, model = self._prepared.backend, self._prepared.model
+            models = [model, backend.apply(model, planner(Candidate()), planner.arrays)]
+            with self._progress.stage("timing ops"):
+                floats, int8 = backend.op_seconds(models, self._timing_config, sample, planner.graph)
+            seconds = floats, int8
+        return gain_by_op(planner.graph, planner.int8_ops, self._control.objective, seconds)
+
+    def _setup(
+        self,
+        executor: Executor,
+        planner: Planner,
+        items: ValidationItems,
+        calibration: Dataset,
+        validate: Any,
+        sample: Any,
+    ) -> Setup:
         control = self._control
         only_activations = RestoreMode(control.restorer.restore_mode) is RestoreMode.ONLY_ACTIVATIONS
+        tuner = self._tuner(executor, calibration)
+        climbs = control.strategy in STRATEGIES and not control.restorer.tune_hyperparams
         return Setup(
             strategy=self._strategy,
             limits=control.limits,
-            budget=Budget(control.restorer.max_num_iterations, control.max_validations, control.deadline),
+            budget=self._budget,
             reverted=Precision.INT8_WEIGHTS if only_activations else Precision.FLOAT,
             positions=items.positions,
             seed=control.seed,
             compare_calls=lambda floating: self._compare_calls(items, validate, floating),
-            rank=lambda: self._rank(planner, calibration),
+            rank=lambda: tuner.rank(planner),
+            retune=(lambda sensitivity: tuner.retune(planner, planner.policy, sensitivity)) if climbs else None,
+            gain=lambda: self._gain(planner, sample),
             scored_int8=lambda: self._save_intermediate(planner),
         )
 
@@ -183,16 +270,17 @@ class AccuracyControl:
         score = partial(validate, compiled, items.items(range(few)))
         return compare_two_calls(score, self._control.limits, few, floating)
 
-    def _rank(self, planner: Planner, calibration: Dataset) -> dict[str, float]:
-        plan = planner(Candidate())
-        seen = max(s.count for s in planner.statistics.tensors.values())
-        count = min(seen, self._options.subset_size, calibration.get_length() or seen)
-        indices = sorted({int(i) for i in np.linspace(0, count - 1, min(self._ranking_size, count))})
-        samples = list(calibration.get_inference_data(indices))
-        switchable = self._prepared.backend.switchable(self._prepared.model, plan)
-        with self._progress.stage("ranking", len(samples) * len(switchable.ops)) as tick:
-            raw = measure_sensitivity(switchable, samples, tick)
-        return add_weight_error(raw, self._prepared.graph, plan, planner.statistics)
+    def _tuner(self, executor: Executor, calibration: Dataset) -> Tuner:
+        return Tuner(
+            self._prepared.backend,
+            self._prepared.model,
+            self._control.compile_config,
+            calibration,
+            self._options.subset_size,
+            self._ranking_size,
+            executor,
+            self._progress,
+        )
 
     def _save_intermediate(self, planner: Planner) -> None:
         folder = self._control.restorer.intermediate_model_dir
@@ -211,10 +299,12 @@ class AccuracyControl:
                 "policy": self._prepared.policy.model_dump(mode="json"),
                 "criterion": control.limits.as_setting(),
                 "strategy": control.strategy,
+                "objective": control.objective,
                 "seed": control.seed,
                 "holdout": control.holdout,
                 "restore_mode": str(control.restorer.restore_mode),
                 "ranking_subset_size": control.restorer.ranking_subset_size,
+                "tune_hyperparams": control.restorer.tune_hyperparams,
                 "subset_size": self._options.subset_size,
                 "compile_config": as_json(control.compile_config),
                 "calibration_items": calibration.get_length(),
@@ -228,26 +318,7 @@ class AccuracyControl:
         return Trace(folder / "trace.jsonl", header)
 
 
-def predict_cost(
-    model: Any, calibration: Dataset, validation: Dataset, options: QuantizeOptions, control: ControlOptions
-) -> Forecast:
-    """What a search will cost, without starting it; only a few inferences are run, to time one.
-
-    Args:
-        model: see `maxdrop.control_accuracy`.
-        calibration: see `maxdrop.control_accuracy`.
-        validation: its items are counted, not scored.
-        options: of quantization.
-        control: of the search.
-    """
-    prepared = open_and_resolve(model, options)
-    return AccuracyControl(prepared, options, control, ProgressReporter(False)).forecast(calibration, validation)
-
-
 def _check_restorer(restorer: AdvancedAccuracyRestorerParameters) -> None:
-    if restorer.tune_hyperparams:
-        message = "tune_hyperparams=True is not supported by this version; leave it at False"
-        raise ParameterNotSupportedError(message)
     if restorer.restore_mode not in set(RestoreMode):
         message = f"`restore_mode` must be one of {[str(m) for m in RestoreMode]}, but got {restorer.restore_mode!r}"
         raise ValidationError(message)
@@ -259,6 +330,10 @@ def _check_restorer(restorer: AdvancedAccuracyRestorerParameters) -> None:
 
 
 def _check_numbers(control: ControlOptions) -> None:
+    check_executor(control.executor, control.workers)
+    if control.objective not in get_args(Objective):
+        message = f"`objective` must be one of {get_args(Objective)}, but got {control.objective!r}"
+        raise ValidationError(message)
     if not control.max_validations >= 2:
         message = (
             f"`max_validations` must be >= 2, for the float and the fully quantized model, but got "

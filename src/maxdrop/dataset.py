@@ -52,6 +52,11 @@ class Dataset:
         return int(size) if size is not None else None
 
     @property
+    def source(self) -> Any:
+        """What the items come from, as it was given."""
+        return self._source
+
+    @property
     def has_positions(self) -> bool:
         """Whether an item can be taken by its position without going through those before it."""
         return hasattr(self._source, "__getitem__") and self.get_length() is not None

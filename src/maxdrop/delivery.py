@@ -16,9 +16,11 @@ from maxdrop.data.plan import Candidate, QuantizationPlan
 from maxdrop.data.protocols import Backend
 from maxdrop.data.spec import Precision
 from maxdrop.data.trace import Note, Trace, Trial
+from maxdrop.errors import ValidationError
 from maxdrop.ptq.build import Planner
 from maxdrop.result import AccuracyControlResult
 from maxdrop.search.confidence import drop_interval, too_few_items
+from maxdrop.search.forecast import Timings
 from maxdrop.search.limits import Limits
 from maxdrop.search.scoring import Scorer
 from maxdrop.search.session import Found
@@ -27,6 +29,9 @@ from maxdrop.search.speed import Comparison, compare
 _LATENCY_BLOCKS = 15
 _COMPILATIONS = 3
 _HOLDOUT = "holdout"
+
+RESULT_TIMINGS = Timings(2, 2, 2 * _COMPILATIONS + 1, _LATENCY_BLOCKS)
+"""The float model and the result; again in other compilations, and the float model once more, where int8 is slower."""
 
 _HOPELESS = 3.0
 """How many times wider than the limit half the drop's interval is before the user is warned; above 1 the summary
@@ -44,6 +49,7 @@ class Delivery:
         trace: of the search.
         limits: what may be lost.
         config: the user's compile configuration.
+        timing_config: the configuration in which models are timed.
         allow_slower: whether a result that is slower than the float model is wanted.
         held_out: scores a compiled model on the items that the search did not see; None if there are none.
     """
@@ -54,6 +60,7 @@ class Delivery:
     trace: Trace
     limits: Limits
     config: Mapping[str, Any]
+    timing_config: Mapping[str, Any]
     allow_slower: bool
     held_out: Scorer | None
 
@@ -129,7 +136,7 @@ def _compare(delivery: Delivery, models: list[Any], sample: Any) -> Comparison:
     """
     rounds: list[NDArray[np.float64]] = []
     for _ in range(_COMPILATIONS):
-        rounds.append(delivery.backend.latency(models, delivery.config, sample, _LATENCY_BLOCKS))
+        rounds.append(delivery.backend.latency(models, delivery.timing_config, sample, _LATENCY_BLOCKS))
         comparisons = [compare(blocks[0], blocks[-1]) for blocks in rounds]
         if not comparisons[-1].is_slower:
             return comparisons[-1]
@@ -138,7 +145,10 @@ def _compare(delivery: Delivery, models: list[Any], sample: Any) -> Comparison:
 
 
 def _holdout_drop(delivery: Delivery, best: Trial | None, model: Any, plan: QuantizationPlan) -> float | None:
-    """Drop on the items that the search did not see, scored once for a trace and a plan."""
+    """Drop on the items that the search did not see, scored once for a trace and a plan.
+
+    None without such items, and where a relative drop has no meaning because the float model scores 0 on them.
+    """
     if delivery.held_out is None:
         return None
     if best is None:
@@ -149,10 +159,14 @@ def _holdout_drop(delivery: Delivery, best: Trial | None, model: Any, plan: Quan
         before = scorer.whole(delivery.backend.compile(delivery.model, delivery.config))
         after = scorer.whole(delivery.backend.compile(model, delivery.config))
         floating = Trial(number=0, role="float", candidate=None, metric=before.metric, metrics=before.metrics)
-        drop = delivery.limits.without_floors().drop(after, floating)
+        try:
+            drop: float | None = delivery.limits.without_floors().drop(after, floating)
+        except ValidationError as error:  # nothing to take a share of, which is no reason to lose the result
+            warnings.warn(f"the drop on the held-out items is not known: {error}", stacklevel=4)
+            drop = None
         note = {"plan_key": plan.key(), "float_metric": before.metric, "metric": after.metric, "drop": drop}
         delivery.trace.add(Note(name=_HOLDOUT, content=note))
-    return float(note["drop"])
+    return None if note["drop"] is None else float(note["drop"])
 
 
 def _notes(interval: tuple[float, float] | None, found: Found) -> tuple[str, ...]:

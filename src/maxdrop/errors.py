@@ -8,6 +8,7 @@ MaxdropError
 ├── MetricError                  the validation function returned something that is no metric
 ├── PlanError                    a plan that does not fit the model or the version
 ├── TraceError                   a trace that cannot be resumed
+├── WorkerError                  a worker process died again and again, or raised what cannot be sent
 ├── TargetNotReachedError        strict=True and no candidate within max_drop but the float model
 └── InternalError                a defect of maxdrop itself
 """
@@ -45,6 +46,10 @@ class PlanError(MaxdropError):
 
 class TraceError(MaxdropError):
     """A trace on disk belongs to another model, data or settings."""
+
+
+class WorkerError(MaxdropError):
+    """A worker process died again and again, or raised an exception that cannot be sent to its parent."""
 
 
 class TargetNotReachedError(MaxdropError):

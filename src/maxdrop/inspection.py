@@ -19,7 +19,7 @@ from maxdrop.resolve import QuantizeOptions, resolve_policy
 
 MADE_BY_MAXDROP = "made by maxdrop"
 BY_PLAN = "float model with a plan"
-FLOAT = "float model; planned is what `quantize` would do by default"
+FLOAT = "float model; planned is what `quantize` would do by the target table, without measuring"
 QUANTIZED = "quantized by another tool"
 
 RUNTIME_REFUSES = "planned as int8, but the runtime executes it in float"
@@ -40,6 +40,7 @@ class OpReport:
         planned: whether it is meant to run in int8.
         executed: whether the runtime's kernel multiplies integers.
         reason: why it is not int8; empty where it is.
+        form: how its int8 was tuned; empty where it follows the policy.
     """
 
     name: str
@@ -48,6 +49,7 @@ class OpReport:
     planned: bool
     executed: bool
     reason: str
+    form: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def _explain(
     if any(node.kind is OpKind.FAKE_QUANTIZE for node in graph):
         floats = [node.name for node in graph.contractions if not _is_fed_by_quantizer(graph, node)]
         return QUANTIZED, dict.fromkeys(floats, _NO_QUANTIZER)
-    options = QuantizeOptions(target_device=TargetDevice(target))
+    options = QuantizeOptions(target_device=TargetDevice(target), placement="table")
     return FLOAT, choose_int8(graph, resolve_policy(graph, options, backend.default_reduced_range()))[1]
 
 
@@ -131,13 +133,16 @@ def _report(
 ) -> Inspection:
     nodes = [node for node in graph if node.contraction is not None or node.name in reasons]
     executed = _executed(backend, model, graph, [node.name for node in nodes], compile_config)
-    return Inspection(origin, tuple(_op(node, reasons, executed[node.name], origin) for node in nodes))
+    provenance = read_provenance(model, {node.name for node in graph})
+    forms = {} if provenance is None else provenance.forms
+    return Inspection(origin, tuple(_op(node, reasons, executed[node.name], origin, forms) for node in nodes))
 
 
-def _op(node: Node, reasons: Mapping[str, str], executed: bool, origin: str) -> OpReport:
+def _op(node: Node, reasons: Mapping[str, str], executed: bool, origin: str, forms: Mapping[str, str]) -> OpReport:
     planned = node.name not in reasons
     refused = RUNTIME_REFUSES if planned and not executed and origin != FLOAT else ""
-    return OpReport(node.name, node.native_type, node.macs, planned, executed, reasons.get(node.name, refused))
+    reason, form = reasons.get(node.name, refused), forms.get(node.name, "")
+    return OpReport(node.name, node.native_type, node.macs, planned, executed, reason, form)
 
 
 def _executed(

@@ -186,10 +186,13 @@ class AdvancedBiasCorrectionParameters:
 
 @dataclass
 class AdvancedSmoothQuantParameters:
-    """SmoothQuant strengths from 0 to 1; negative switches it off. The default of `matmul` means chosen by op."""
+    """SmoothQuant strengths from 0 to 1; None switches it off, and the defaults mean chosen by op.
 
-    convolution: float = -1
-    matmul: float = 0.95
+    A negative `matmul` switches it off too, and with it convolutions that are at their default.
+    """
+
+    convolution: float | None = -1
+    matmul: float | None = 0.95
 
 
 @dataclass
@@ -219,10 +222,10 @@ class AdvancedAccuracyRestorerParameters:
 
     Attributes:
         max_num_iterations: most validations of candidates after the fully quantized model.
-        tune_hyperparams: also tune the parameters of quantization.
+        tune_hyperparams: tune the parameters of quantization before the search, by the outputs for calibration
+            samples: presets for the whole model, then the most sensitive ops. What the user has set stays as it is.
         ranking_subset_size: most samples that rank the ops; None takes the few that suffice.
-        num_ranking_workers: accepted for compatibility; ranking compiles one model, so there is nothing to
-            share out.
+        num_ranking_workers: accepted for compatibility; `executor` of `control_accuracy` shares the ranking out.
         intermediate_model_dir: folder for the fully quantized model.
         restore_mode: what becomes float when an op is reverted.
     """

@@ -11,10 +11,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from maxdrop.data.graph import Graph
 from maxdrop.data.protocols import Backend
+from maxdrop.data.spec import Policy
 from maxdrop.ptq.build import Planner
 from maxdrop.resolve import as_json
 from maxdrop.search.payoff import Payoff, measure_payoff
+from maxdrop.version import VERSION
 
 
 def cached_payoff(
@@ -25,7 +28,7 @@ def cached_payoff(
     The cache lies in `$XDG_CACHE_HOME/maxdrop`, or `~/.cache/maxdrop`; it can be removed at any time. What a busy
     machine blurred is not kept. Where the cache cannot be written, every call measures.
     """
-    path = _folder() / f"payoff-{_key(planner, backend, config)}.json"
+    path = _path(planner.graph, planner.policy, backend, config)
     try:
         return Payoff.model_validate_json(path.read_text())
     except (OSError, ValidationError):
@@ -42,17 +45,26 @@ def cached_payoff(
     return payoff
 
 
+def is_cached(graph: Graph, policy: Policy, backend: Backend[Any], config: Mapping[str, Any]) -> bool:
+    """Whether `cached_payoff` need not measure."""
+    return _path(graph, policy, backend, config).is_file()
+
+
+def _path(graph: Graph, policy: Policy, backend: Backend[Any], config: Mapping[str, Any]) -> Path:
+    return _folder() / f"payoff-{_key(graph, policy, backend, config)}.json"
+
+
 def _folder() -> Path:
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "maxdrop"
 
 
-def _key(planner: Planner, backend: Backend[Any], config: Mapping[str, Any]) -> str:
+def _key(graph: Graph, policy: Policy, backend: Backend[Any], config: Mapping[str, Any]) -> str:
     content = {
-        "graph": planner.graph.fingerprint,
-        "policy": planner.policy.model_dump(mode="json"),
+        "graph": graph.fingerprint,
+        "policy": policy.model_dump(mode="json"),
         "config": as_json(config),
-        "versions": backend.versions,
+        "versions": {"maxdrop": VERSION, **backend.versions},
         "machine": backend.machine,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]

@@ -9,6 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from maxdrop.backends.registry import open_model
 from maxdrop.data.graph import Graph, OpKind
 from maxdrop.data.protocols import Backend
@@ -22,6 +24,7 @@ from maxdrop.progress import ProgressReporter
 from maxdrop.ptq.build import Planner
 from maxdrop.ptq.calibration import calibration_requests
 from maxdrop.ptq.payoff import choose_int8
+from maxdrop.ptq.sequential_bias import SAMPLES, BiasTable, measure_shifts
 from maxdrop.resolve import QuantizeOptions, check_options, resolve_policy
 from maxdrop.search.payoff import Payoff
 
@@ -97,7 +100,8 @@ def calibrate(
     total = subset_size if length is None else min(subset_size, length)
     samples = noting_the_first(islice(iter(dataset.get_inference_data()), subset_size))
     with progress.stage("calibrating", total) as tick:
-        requests = calibration_requests(prepared.graph, choose_int8(prepared.graph, prepared.policy)[0])
+        int8_ops, _ = choose_int8(prepared.graph, prepared.policy)
+        requests = calibration_requests(prepared.graph, int8_ops, prepared.policy)
         statistics = prepared.backend.observe(prepared.model, requests, samples, tick)
     if not first:
         message = (
@@ -130,3 +134,33 @@ def keep_what_pays(planner: Planner, payoff: Payoff) -> Planner:
             stacklevel=4,
         )
     return found
+
+
+def measure_biases(
+    prepared: Prepared, planner: Planner, dataset: Dataset, subset_size: int, progress: ProgressReporter
+) -> BiasTable:
+    """What the biases need by measurement; empty where the closed form is to do, or does better.
+
+    Raises:
+        ValidationError: the dataset cannot be gone through a second time.
+    """
+    if not planner.policy.sequential_bias_correction or not planner.int8_ops:
+        return BiasTable(shifts={})
+    length = dataset.get_length()
+    count = subset_size if length is None else min(length, subset_size)
+    indices = sorted({int(i) for i in np.linspace(0, count - 1, min(SAMPLES, count))})
+    few = (
+        dataset.get_inference_data(indices)
+        if length is not None
+        else islice(iter(dataset.get_inference_data()), SAMPLES)
+    )
+    samples = list(few)
+    if not samples:
+        message = (
+            "`fast_bias_correction=False` goes through the calibration data a second time, but iterating it again gave "
+            "nothing; pass a list, or a function that returns a fresh generator"
+        )
+        raise ValidationError(message)
+    with progress.stage("correcting biases") as tick:
+        shifts = measure_shifts(planner, prepared.backend, prepared.model, samples, tick)
+    return BiasTable.of(shifts)

@@ -15,6 +15,7 @@ from maxdrop.data.spec import (
     EstimatorSpec,
     Placement,
     Policy,
+    SmoothQuantAlpha,
     SmoothQuantPolicy,
     StatisticKind,
     WeightPolicy,
@@ -36,10 +37,12 @@ from maxdrop.options import (
     StatisticsType,
     TargetDevice,
 )
-from maxdrop.ptq.fusing import is_transformer
 from maxdrop.scopes import IgnoredScope, match_scope
 
 ReducedRange = Literal["all", "first", "none"]
+
+_MEMORY = "statistics_memory_mb"
+"""Key of `backend_params`: how many megabytes of sampled rows the statistics may hold."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +56,14 @@ class QuantizeOptions:
     model_type: ModelType | None = None
     ignored_scope: IgnoredScope | None = None
     advanced: AdvancedQuantizationParameters | None = None
-    placement: Placement = "table"
+    placement: Placement = "measured"
 
 
 def resolve_policy(graph: Graph, options: QuantizeOptions, default_range: ReducedRange) -> Policy:
     """Turn options into a policy for `graph`.
 
     Args:
-        graph: the float model; says whether it is a transformer and what the ignored scope matches.
+        graph: the float model; says what the ignored scope matches.
         options: as the user gave them; not changed.
         default_range: which weights need 7 bits on the target when `overflow_fix` does not say.
 
@@ -80,14 +83,17 @@ def resolve_policy(graph: Graph, options: QuantizeOptions, default_range: Reduce
     return Policy(
         target=TargetDevice(options.target_device).value,
         placement=options.placement,
-        transformer=options.model_type is not None or is_transformer(graph),
         reduced_range=default_range if fix is None else ranges[OverflowFix(fix)],
         activations=_activations(options.preset, advanced),
         weights=_weights(advanced),
         ignored=match_scope(graph, options.ignored_scope),
         bias_correction=not advanced.disable_bias_correction,
         bias_correction_threshold=bias.threshold,
+        sequential_bias_correction=not options.fast_bias_correction and not advanced.disable_bias_correction,
         smooth_quant=_smooth_quant(advanced),
+        quantize_outputs=advanced.quantize_outputs,
+        batchwise_statistics=advanced.batchwise_statistics is not False,
+        statistics_memory_mb=advanced.backend_params.get(_MEMORY, Policy().statistics_memory_mb),
     )
 
 
@@ -110,23 +116,13 @@ def check_options(options: QuantizeOptions, advanced: AdvancedQuantizationParame
     if options.placement not in get_args(Placement):
         message = f"`placement` must be one of {get_args(Placement)}, but got {options.placement!r}"
         raise ValidationError(message)
-    if not options.fast_bias_correction:
-        _refuse("fast_bias_correction=False", "the sequential kind is not available; leave it at True")
     _check_advanced(advanced)
 
 
 def _check_advanced(advanced: AdvancedQuantizationParameters) -> None:
-    refusals = {
-        "quantize_outputs=True": advanced.quantize_outputs,
-        "inplace_statistics=False": not advanced.inplace_statistics,
-        "batchwise_statistics=False": advanced.batchwise_statistics is False,
-        f"quantizer_propagation_rule={advanced.quantizer_propagation_rule}": (
-            advanced.quantizer_propagation_rule != QuantizerPropagationRule.MERGE_ALL_IN_ONE
-        ),
-    }
-    for name, refused in refusals.items():
-        if refused:
-            _refuse(name, "leave it at its default")
+    rule = advanced.quantizer_propagation_rule
+    if rule != QuantizerPropagationRule.MERGE_ALL_IN_ONE:
+        _refuse(f"quantizer_propagation_rule={rule}", "leave it at its default")
     if advanced.overflow_fix is not None:
         _member(OverflowFix, advanced.overflow_fix, "overflow_fix")
     alphas = advanced.smooth_quant_alphas
@@ -135,28 +131,37 @@ def _check_advanced(advanced: AdvancedQuantizationParameters) -> None:
     _check_alpha(advanced.smooth_quant_alpha, "smooth_quant_alpha")
     _check_bias_correction(advanced.bias_correction_params)
     for key, value in advanced.backend_params.items():
-        if (key, value) != ("compress_weights", True):
+        if key == _MEMORY:
+            _check_memory(value)
+        elif (key, value) != ("compress_weights", True):
             _refuse(f"backend_params[{key!r}]={value!r}", "remove it")
+
+
+def _check_memory(megabytes: object) -> None:
+    if isinstance(megabytes, bool) or not isinstance(megabytes, int) or megabytes < 1:
+        message = f"`backend_params[{_MEMORY!r}]` must be an integer >= 1, but got {megabytes!r}"
+        raise ValidationError(message)
 
 
 def _check_alpha(alpha: float | None, name: str) -> None:
     if alpha is not None and not alpha <= 1.0:
-        message = f"`{name}` must be at most 1, or negative to switch it off, but got {alpha}"
+        message = f"`{name}` must be at most 1, or None to switch it off, but got {alpha}"
         raise ValidationError(message)
 
 
 def _smooth_quant(advanced: AdvancedQuantizationParameters) -> SmoothQuantPolicy:
-    """The default strength means a choice by op; channel alignment is SmoothQuant of convolutions here."""
-    matmul, convolution = advanced.smooth_quant_alphas.matmul, advanced.smooth_quant_alphas.convolution
-    deprecated = advanced.smooth_quant_alpha
-    if deprecated is not None:
-        matmul, convolution = deprecated, -1 if deprecated < 0 else convolution
-    by_op = advanced.smooth_quant_alphas.matmul == AdvancedSmoothQuantParameters().matmul and deprecated is None
-    aligned = "auto" if not advanced.disable_channel_alignment else None
-    return SmoothQuantPolicy(
-        matmul=None if matmul < 0 else "auto" if by_op else matmul,
-        convolution=aligned if convolution < 0 else convolution,
-    )
+    """The default strengths mean a choice by op; channel alignment is SmoothQuant of convolutions here.
+
+    Whoever switches off matrix products and leaves convolutions at NNCF's -1 wants no SmoothQuant at all.
+    """
+    alphas, deprecated = advanced.smooth_quant_alphas, advanced.smooth_quant_alpha
+    matmul = alphas.matmul if deprecated is None else deprecated
+    by_op = deprecated is None and matmul == AdvancedSmoothQuantParameters().matmul
+    off = matmul is None or matmul < 0
+    convolution: SmoothQuantAlpha = alphas.convolution
+    if isinstance(convolution, float | int) and convolution < 0:
+        convolution = None if off and advanced.disable_channel_alignment else "auto"
+    return SmoothQuantPolicy(matmul=None if off else "auto" if by_op else matmul, convolution=convolution)
 
 
 def _check_bias_correction(params: AdvancedBiasCorrectionParameters) -> None:
@@ -202,8 +207,6 @@ def _weights(advanced: AdvancedQuantizationParameters) -> WeightPolicy:
     if wishes.signedness_to_force is False:
         _refuse("weights_quantization_params.signedness_to_force=False", "weights are stored as int8")
     estimator = _estimator(advanced.weights_range_estimator_params, "weights_range_estimator_params", "minmax")
-    if estimator.name != "minmax":
-        _refuse("a weights_range_estimator_params other than MINMAX", "leave it at its default")
     return WeightPolicy(
         per_channel=wishes.per_channel is not False,
         narrow_range=wishes.narrow_range is not False,

@@ -33,7 +33,8 @@ class AccuracyControlResult:
         trace: every candidate that was tried.
         int8_macs_share: share of the multiply-accumulates that the plan runs in int8.
         drop_upper: upper end of the drop's one-sided interval, where `confidence` put the limit on it.
-        holdout_drop: drop on the validation items that the search did not see; None without `holdout`.
+        holdout_drop: drop on the validation items that the search did not see; None without `holdout`, and where a
+            relative drop has no meaning because the float model scores 0 on them.
         metrics: of `model` by name, where the validation function returns several.
         float_metrics: the same of the float model.
         drops: of every metric that has a limit, where there are several.

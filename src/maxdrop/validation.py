@@ -69,6 +69,20 @@ def with_progress(validate: Callable[[Any, Any], Any], progress: ProgressReporte
     return shown
 
 
+def check_function(validate: object) -> None:
+    """Refuse what cannot be called, before any work is done.
+
+    Raises:
+        ValidationError: it is no function.
+    """
+    if not callable(validate):
+        message = (
+            "`validation_fn` must be a function (compiled_model, items) -> metric, but got "
+            f"{type(validate).__name__}: {validate!r:.100}"
+        )
+        raise ValidationError(message)
+
+
 def check_datasets(calibration: Dataset, validation: Dataset) -> None:
     """Refuse datasets that can be iterated only once or hold nothing.
 

@@ -77,7 +77,7 @@ def quantize(model: ov.Model, samples: Sequence[Any], placement: Placement) -> O
         return outcome(model, samples, PLAIN)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "nothing in this model is worth int8")
-        result = md.quantize(model, md.Dataset(list(samples)))
+        result = md.quantize(model, md.Dataset(list(samples)), placement="table")
     again = outcome(model, samples, Policy.model_validate_json(recorded(result, "policy")))
     assert recorded(result, "plan_key") == again.plan.key()
     return Outcome(again.planner, again.plan, result)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,24 @@ from maxdrop.backends.openvino.edits import divided_by_factors, multiplied_by_fa
 from maxdrop.data.plan import Candidate, QuantizationPlan, Quantizer, UseRef
 from maxdrop.data.spec import ActivationPolicy, EstimatorSpec, Policy, Precision, QuantizerSpec, QuantParams
 from maxdrop.data.spec import SmoothQuantPolicy as Smooth
-from maxdrop.data.statistics import Statistics
+from maxdrop.data.statistics import Statistics, TensorStatistics
 from maxdrop.ptq.build import Planner
 from maxdrop.ptq.calibration import calibration_requests
 from maxdrop.ptq.numerics import dequantize, fake_quantize, nmse, params_from_range, quantize, sqnr
+from maxdrop.ptq.output_error import OutputError, Reader
 from maxdrop.ptq.payoff import choose_int8
-from maxdrop.ptq.smooth_quant import Reader, choose_factors, factors_for, smoothed_statistics, with_factors
+from maxdrop.ptq.smooth_quant import (
+    ALPHAS,
+    CONVOLUTION,
+    LEAST_ROWS,
+    MATMUL,
+    UNFOLDED,
+    choose_factors,
+    demand_of,
+    factors_for,
+    smoothed_statistics,
+    with_factors,
+)
 from maxdrop.testing.estimator_suite import statistics_of
 
 F32 = NDArray[np.float32]
@@ -30,7 +43,7 @@ ASYMMETRIC = QuantizerSpec(dtype="uint8", symmetric=False)
 FACTORS = np.exp(RNG.normal(0.0, 1.0, C)).astype(np.float32)
 
 
-def _samples(count: int = 12, seed: int = 0) -> list[F32]:
+def _samples(count: int = 48, seed: int = 0) -> list[F32]:
     rng = np.random.default_rng(seed)
     return [(rng.normal(0.1, 1.0, (1, 10, C)) * OUTLIERS).astype(np.float32) for _ in range(count)]
 
@@ -112,14 +125,62 @@ def _reader(weight: F32) -> Reader:
     return Reader(weight.T[:, :, None], np.abs(weight).max(axis=0), True, True, False)
 
 
+def _unclipped(statistics: TensorStatistics, factors: F32 | None) -> QuantParams:
+    scale = np.float32(1.0) if factors is None else factors
+    return params_from_range((statistics.channel_min / scale).min(), (statistics.channel_max / scale).max(), ASYMMETRIC)
+
+
+def _chosen(samples: list[F32], readers: list[Reader]) -> F32 | None:
+    found = statistics_of(samples)
+    return choose_factors(found, readers, ASYMMETRIC, partial(_unclipped, found))
+
+
+READERS = [_reader(weight) for weight in WEIGHTS.values()]
+
+
 def test_outlier_channels_are_smoothed_and_even_ones_are_not() -> None:
-    readers = [_reader(weight) for weight in WEIGHTS.values()]
-    spread = statistics_of([sample[0] for sample in _samples()])
-    even = statistics_of([RNG.uniform(-1.0, 1.0, (30, C)).astype(np.float32) for _ in range(10)])
-    factors = choose_factors(spread, readers, ASYMMETRIC)
+    factors = _chosen([sample[0] for sample in _samples()], READERS)
     assert factors is not None
     assert factors[OUTLIERS > 1].min() > 3 * factors[OUTLIERS == 1].max()
-    assert choose_factors(even, readers, ASYMMETRIC) is None
+    assert _chosen([RNG.uniform(-1.0, 1.0, (30, C)).astype(np.float32) for _ in range(10)], READERS) is None
+
+
+def test_too_few_rows_to_check_are_too_few_to_smooth() -> None:
+    samples = [sample[0] for sample in _samples()]
+    most = 2 * (LEAST_ROWS // len(samples[0]))
+    assert _chosen(samples[:most], READERS) is None
+    assert _chosen(samples[: most + 2], READERS) is not None
+
+
+def _rarely_large(count: int, seed: int) -> list[F32]:
+    """Each channel is near zero but for rare moments, and all of them reach equally far in the end."""
+    rng = np.random.default_rng(seed)
+    rare = rng.random((count, 10, C)) < 0.01
+    return list((rng.normal(0.0, 1.0, (count, 10, C)) * np.where(rare, 30.0, 0.1)).astype(np.float32))
+
+
+def test_extremes_that_do_not_hold_for_other_samples_are_not_evened_out() -> None:
+    """Within the samples the channels differ in reach, for some had their moment and others not yet."""
+    samples, later = _rarely_large(12, 1), np.concatenate(_rarely_large(400, 2))
+    known = statistics_of(samples)
+    error = OutputError(later, READERS, ASYMMETRIC)
+    tempting = [factors_for(known, READERS, alpha) for alpha in ALPHAS]
+    seen = OutputError(known.rows, READERS, ASYMMETRIC)
+    assert min(seen(_unclipped(known, f), f) for f in tempting) < MATMUL.gain * seen(_unclipped(known, None))
+    assert min(error(_unclipped(known, f), f) for f in tempting[5:]) > 1.5 * error(_unclipped(known, None))
+    assert _chosen(samples, READERS) is None
+
+
+def test_the_predicted_error_is_that_of_the_outputs() -> None:
+    rows = np.concatenate([sample[0] for sample in _samples()])
+    params, factors = params_from_range(-4.0, 4.0, ASYMMETRIC), OUTLIERS
+    spec = QuantizerSpec(dtype="int8", axes=(0,), narrow_range=True)
+    scaled = WEIGHTS["left"] * factors
+    weight = fake_quantize(scaled, params_from_range(scaled.min(axis=1), scaled.max(axis=1), spec), spec)
+    difference = fake_quantize(rows / factors, params, ASYMMETRIC) @ weight.T - rows @ WEIGHTS["left"].T
+    expected = np.square(difference - difference.mean(axis=0)).sum() / np.square(rows @ WEIGHTS["left"].T).sum()
+    found = OutputError(rows, [_reader(WEIGHTS["left"])], ASYMMETRIC)(params, factors)
+    assert found == pytest.approx(expected, rel=1e-3)
 
 
 def test_dead_channels_get_no_factor() -> None:
@@ -203,12 +264,17 @@ def test_half_a_plan_still_approximates_the_float_model(model: ov.Model, statist
         assert nmse((sample + np.float32(0.1)) @ WEIGHTS["left"].T, found[0]) < 1e-3
 
 
-def test_int8_weights_alone_absorb_nothing(model: ov.Model, statistics: Statistics) -> None:
+def test_int8_weights_alone_are_rounded_with_the_factors_and_given_them_back(
+    model: ov.Model, statistics: Statistics
+) -> None:
     planner = _planner(model, statistics)
+    whole = next(q for q in planner(Candidate()).quantizers if q.constant and q.uses[0].node == "left")
     plan = planner(Candidate(precisions={"left": Precision.INT8_WEIGHTS, "right": Precision.FLOAT}))
     (weight,) = plan.quantizers
-    assert weight.spec.smooth_axis is None
-    assert weight.params.factors == ()
+    assert weight.params == whole.params
+    sample = _samples(1, seed=9)[0]
+    found = _simulated(model, planner, plan)([sample])
+    assert nmse((sample + np.float32(0.1)) @ WEIGHTS["left"].T, found[0]) < 1e-3
 
 
 def test_equal_candidates_give_equal_plans_and_survive_json(model: ov.Model, statistics: Statistics) -> None:
@@ -237,7 +303,7 @@ def test_the_switchable_model_shows_the_same_error(model: ov.Model, statistics: 
 @pytest.mark.parametrize("estimator", ["minmax", "mean_minmax", "mse"])
 def test_the_range_estimator_sees_the_smoothed_value(model: ov.Model, statistics: Statistics, estimator: str) -> None:
     activations = ActivationPolicy(estimator=EstimatorSpec(name=estimator))
-    plan = _planner(model, statistics, activations=activations)(Candidate())
+    plan = _planner(model, statistics, activations=activations, smooth_quant=Smooth(matmul=0.5))(Candidate())
     activation = _by_use(plan)["left", 0]
     wide = statistics["shifted"]
     reach = 255 * activation.params.scale[0]
@@ -255,3 +321,86 @@ def test_a_strength_of_the_users_own(model: ov.Model, statistics: Statistics, al
         reach = np.maximum(-tensor.channel_min, tensor.channel_max)
         np.testing.assert_allclose(factors / factors[0], reach / reach[0], rtol=1e-4)
     assert factors.size == C
+
+
+def _image_model(widths: tuple[int, ...] = (6, 8)) -> ov.Model:
+    """A convolution whose input channels differ by orders of magnitude, in one part or in two that are joined."""
+    rng = np.random.default_rng(7)
+    x = opset.parameter([1, 3, 16, 16], np.float32, name="x")
+    parts = []
+    for number, width in enumerate(widths):
+        spread = np.exp(rng.normal(0.0, 2.0, (width, 1, 1, 1))) * 10.0**number
+        kernel = opset.constant((rng.normal(0.0, 0.3, (width, 3, 3, 3)) * spread).astype(np.float32))
+        same = ([1, 1], [1, 1], [1, 1], [1, 1])
+        parts.append(opset.relu(opset.convolution(x, kernel, *same), name=f"part{number}"))
+    whole = parts[0] if len(parts) == 1 else opset.concat(parts, 1, name="whole")
+    weight = rng.normal(0.0, 1.0, (32, sum(widths), 3, 3)).astype(np.float32)
+    weight /= np.std(weight, axis=(0, 2, 3), keepdims=True)
+    out = opset.convolution(whole, opset.constant(weight), [1, 1], [1, 1], [1, 1], [1, 1], name="out")
+    return ov.Model([opset.result(opset.relu(out))], [x], "image")
+
+
+def _images(count: int, seed: int) -> list[F32]:
+    rng = np.random.default_rng(seed)
+    return [rng.normal(0.0, 1.0, (1, 3, 16, 16)).astype(np.float32) for _ in range(count)]
+
+
+def _image_planner(model: ov.Model, count: int = 40, **chosen: Any) -> Planner:
+    backend = OpenVINOBackend()
+    graph, policy = backend.graph(model), Policy(placement="all", **chosen)
+    requests = calibration_requests(graph, choose_int8(graph, policy)[0])
+    return Planner(graph, policy, backend.observe(model, requests, _images(count, 0), lambda done: None))
+
+
+@pytest.fixture(scope="module")
+def image_model() -> ov.Model:
+    return _image_model((12,))
+
+
+def test_convolutions_are_smoothed_by_default_and_gain(image_model: ov.Model) -> None:
+    samples, found = _images(8, 3), {}
+    exact = np.concatenate([OpenVINOBackend().compile(image_model, {})([x])[0] for x in samples])
+    for name, smooth in (("default", Smooth()), ("off", Smooth(convolution=None))):
+        planner = _image_planner(image_model, smooth_quant=smooth)
+        compiled = _simulated(image_model, planner, planner(Candidate()))
+        found[name] = sqnr(exact, np.concatenate([compiled([x])[0] for x in samples]))
+    assert found["default"] > found["off"] + 2.0
+
+
+def test_smoothed_images_are_not_clipped(image_model: ov.Model) -> None:
+    planner = _image_planner(image_model)
+    quantizer = _by_use(planner(Candidate()))["out", 0]
+    assert quantizer.params.factors
+    reach = quantizer.params.scale[0] * 255 * np.array(quantizer.params.factors)
+    assert (reach >= planner.statistics["part0"].channel_max * 0.999).all()
+
+
+def test_few_images_are_not_smoothed(image_model: ov.Model) -> None:
+    assert not _by_use(_image_planner(image_model, count=4)(Candidate()))["out", 0].params.factors
+
+
+def test_a_fixed_strength_needs_no_evidence(image_model: ov.Model) -> None:
+    planner = _image_planner(image_model, count=1, smooth_quant=Smooth(convolution=0.5))
+    assert _by_use(planner(Candidate()))["out", 0].params.factors
+
+
+def test_smoothing_a_convolution_adds_no_executed_op(image_model: ov.Model) -> None:
+    executed = []
+    for smooth in (Smooth(), Smooth(convolution=None)):
+        planner = _image_planner(image_model, smooth_quant=smooth)
+        plan = planner(Candidate())
+        assert bool(_by_use(plan)["out", 0].params.factors) is (smooth.convolution == "auto")
+        applied = OpenVINOBackend().apply(image_model, plan, planner.arrays)
+        config = {"PERF_COUNT": True, "INFERENCE_PRECISION_HINT": "f32"}
+        request = ov.Core().compile_model(applied, "CPU", config).create_infer_request()
+        request.infer(_images(1, 3))
+        run = [i for i in request.get_profiling_info() if i.status is ov.ProfilingInfo.Status.EXECUTED]
+        executed.append(sorted((i.node_type, i.exec_type) for i in run))
+    assert executed[0] == executed[1]
+
+
+def test_what_cannot_be_folded_must_gain_more() -> None:
+    model = _image_model((6, 8))
+    graph = OpenVINOBackend().graph(model)
+    assert demand_of(graph, "whole", [graph.node("out")]) == UNFOLDED
+    assert demand_of(graph, "part0", [graph.node("out")]) == CONVOLUTION

@@ -24,6 +24,7 @@ from maxdrop.ptq.build import Planner
 from maxdrop.resolve import QuantizeOptions
 from maxdrop.result import AccuracyControlResult
 from maxdrop.search.criterion import Criterion
+from maxdrop.search.holdout import split_holdout
 from maxdrop.search.limits import make_limits
 from maxdrop.testing.toy_backend import ToyBackend, ToyCompiled
 from tests.toys import toy_model, toy_samples
@@ -295,24 +296,32 @@ def test_greedy_reverts_one_op_after_another() -> None:
     assert len(run().reverted) <= len(result.reverted)
 
 
-def test_a_search_costs_what_was_forecast() -> None:
-    made = control()
-    calls = 0
+def test_a_relative_drop_without_meaning_on_the_held_out_items_does_not_lose_the_result() -> None:
+    positions = {id(item): i for i, item in enumerate(SAMPLES)}
+    held = set(split_holdout(120, 0.2, 0)[1])
 
-    def counted(compiled: Any, items: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        return score(compiled, items)
+    def zero_on_held_out(compiled: Any, items: Any) -> float:
+        chosen = list(items)
+        return 0.0 if positions[id(chosen[0])] in held else score(compiled, chosen)[0]
 
-    data = Dataset(toy_samples(8)), Dataset(SAMPLES[:60])
-    forecast = made.forecast(*data)
-    assert calls == 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        result = made.run(*data, counted)
-    used = sum(t.validations for t in result.trace.trials)
-    assert forecast.least.validations == 2 <= used <= forecast.most.validations <= 10
-    assert forecast.least.seconds is not None and forecast.least.seconds > 0.0
-    assert forecast.least.forwards == 8 + 2 * 60
-    assert forecast.typical.compiles <= 12
-    assert "typically" in forecast.summary()
+    limit = Criterion(max_drop=0.9, drop_type="relative")
+    with pytest.warns(UserWarning, match="held-out items is not known: a relative drop needs"):
+        result = control(limit, holdout=0.2).run(Dataset(toy_samples(8)), Dataset(SAMPLES[:120]), zero_on_held_out)
+    assert result.reached
+    assert result.holdout_drop is None
+
+
+def test_what_is_no_function_is_refused_before_any_work() -> None:
+    with pytest.raises(ValidationError, match="`validation_fn` must be a function"):
+        control().run(Dataset(toy_samples(8)), Dataset(SAMPLES[:20]), 3)
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ValidationError, match="`output_dir` must be a folder"):
+        control(output_dir=tmp_path / "file" / "deeper")
+
+
+def test_several_metrics_without_limits_of_their_own_are_explained() -> None:
+    with pytest.raises(MetricError, match=r"returned metrics by name \(a, b\)"):
+        run(validate=lambda compiled, items: {"a": 1.0, "b": 2.0})

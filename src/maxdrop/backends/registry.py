@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from maxdrop.data.protocols import Backend
-from maxdrop.errors import UnsupportedBackendError
+from maxdrop.errors import UnsupportedBackendError, ValidationError
 
 _BACKENDS = {"openvino": "maxdrop.backends.openvino.backend:OpenVINOBackend"}
 _SUFFIXES = {".xml": "openvino", ".onnx": "openvino"}
@@ -22,10 +22,16 @@ def open_model(model: Any, target: str) -> tuple[Backend[Any], Any]:
 
     Raises:
         UnsupportedBackendError: when no backend reads it.
+        ValidationError: when it is a path that leads to no model.
     """
     if isinstance(model, (str, Path)):
         path = Path(model)
-        backend = _make(_SUFFIXES.get(path.suffix.lower()), target, f"a file that ends in {path.suffix!r}")
+        framework = _SUFFIXES.get(path.suffix.lower())
+        if framework is None or not path.is_file():
+            wrong = f"{path}" if path.exists() else f"{path}, which does not exist"
+            message = f"the model must be an existing file that ends in {' or '.join(_SUFFIXES)}, but got {wrong}"
+            raise ValidationError(message)
+        backend = _make(framework, target, str(path))
         return backend, backend.load(path)
     framework = type(model).__module__.split(".")[0]
     return _make(framework, target, f"{type(model).__module__}.{type(model).__name__}"), model

@@ -24,7 +24,9 @@ def apply(
     target = opt.model_path(model, output)
     loaded, arrays = load_plan(path)
     backend, opened = open_model(model, loaded.policy.target)
-    backend.save(backend.apply(opened, loaded, arrays), target)
+    built = backend.apply(opened, loaded, arrays)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    backend.save(built, target)
     typer.echo(f"{target}: {len(loaded.int8_ops)} ops int8, {len(loaded.float_ops)} float")
 
 

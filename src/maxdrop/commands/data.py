@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import typer
 from numpy.typing import NDArray
 
+from maxdrop.data.graph import Graph, OpKind
 from maxdrop.dataset import Dataset
 from maxdrop.errors import ValidationError
 
@@ -31,6 +33,9 @@ class ArraySamples(Sequence[Any]):
             message = f"data must be an .npy or .npz file, or a folder that holds some, but got {path}"
             raise ValidationError(message)
         self._parts = [_load(p) for p in files]
+        if not any(len(array) for arrays in self._parts for array in arrays.values()):
+            message = f"data must hold at least one sample along the first axis, but {path} holds none"
+            raise ValidationError(message)
         self._index = [
             (part, start)
             for part, arrays in enumerate(self._parts)
@@ -40,6 +45,11 @@ class ArraySamples(Sequence[Any]):
 
     def __len__(self) -> int:
         return len(self._index)
+
+    @property
+    def dtypes(self) -> dict[str, np.dtype[Any]]:
+        """Of the arrays of the first file, by input name; "" for the only one of an .npy file."""
+        return {name: array.dtype for name, array in self._parts[0].items()}
 
     def __getitem__(self, position: Any) -> Any:
         part, start = self._index[position]
@@ -51,15 +61,19 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
     """Arrays by input name; "" for the only one of an .npy file, which is not read into memory."""
     try:
         if path.suffix == ".npy":
-            return {"": np.load(path, mmap_mode="r", allow_pickle=False)}
-        with np.load(path, allow_pickle=False) as data:
-            arrays = {name: data[name] for name in data.files}
+            arrays = {"": np.load(path, mmap_mode="r", allow_pickle=False)}
+        else:
+            with np.load(path, allow_pickle=False) as data:
+                arrays = {name: data[name] for name in data.files}
     except (OSError, ValueError) as error:
         message = f"{path} must hold plain numpy arrays, but: {error}"
         raise ValidationError(message) from error
-    lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
-    if len(set(lengths.values())) != 1:
-        message = f"the arrays of {path} must have equal first axes, one entry to a sample, but have {lengths}"
+    shapes = {name or "array": array.shape for name, array in arrays.items()}
+    if not arrays or not all(shapes.values()) or len({shape[0] for shape in shapes.values()}) != 1:
+        message = (
+            f"the first axis of each array must be that of the samples, equally long in all of {path}, but the shapes "
+            f"are {shapes}; add an axis with array[None]"
+        )
         raise ValidationError(message)
     return arrays
 
@@ -77,10 +91,64 @@ def open_dataset(option: str, spec: str, batch_size: int = 1) -> Dataset:
     """
     if Path(spec).exists():
         return Dataset(ArraySamples(Path(spec), batch_size))
-    found = import_object(option, spec, "an existing path, or pkg.mod:name")
+    source = found = import_object(option, spec, "an existing path, or pkg.mod:name")
     if callable(found) and not hasattr(found, "__iter__") and not isinstance(found, Dataset):
         found = found()
-    return found if isinstance(found, Dataset) else Dataset(found)
+    if isinstance(found, Dataset):
+        return found
+    if not hasattr(found, "__iter__") and not hasattr(found, "__getitem__"):
+        message = (
+            f"`{option}` must name a Dataset, a list, or a function that returns one of these or an iterator, but "
+            f"{spec} {'returns' if callable(source) else 'is'} {type(found).__name__}"
+        )
+        raise ValidationError(message)
+    # A function that makes iterators is called again for each pass.
+    is_iterator = hasattr(found, "__next__")
+    return Dataset(source if is_iterator and callable(source) else found)
+
+
+def note_conversions(option: str, dataset: Dataset, graph: Graph) -> None:
+    """Say on standard error where arrays of integers meet inputs of fractions or the other way round.
+
+    The runtime converts them without a word, which is right for integers in the range that the model was trained with
+    and a common mistake otherwise.
+
+    Args:
+        option: where the data came from.
+        dataset: only array files are looked at.
+        graph: of the model.
+    """
+    samples = dataset.source
+    if not isinstance(samples, ArraySamples):
+        return
+    inputs = [(node, graph.value(node.outputs[0])) for node in graph if node.kind is OpKind.PARAMETER]
+    wanted = {name: value.dtype for node, value in inputs for name in (node.name, value.name)}
+    for name, dtype in samples.dtypes.items():
+        expected = wanted.get(name) if name else next(iter(wanted.values()), None)
+        if expected is not None and _is_integer(dtype.name) != _is_integer(expected):
+            which = f"`{name}` " if name else ""
+            typer.echo(
+                f"note: `{option}`: {which}holds {dtype} and the model reads {expected}; the values are converted as "
+                "they are, so they must be in the range that the model was trained with",
+                err=True,
+            )
+
+
+def _is_integer(dtype: str) -> bool:
+    return dtype.startswith(("int", "uint", "bool"))
+
+
+def import_function(option: str, spec: str) -> Any:
+    """The function that "pkg.mod:name" names.
+
+    Raises:
+        ValidationError: there is none.
+    """
+    found = import_object(option, spec)
+    if not callable(found):
+        message = f"`{option}` must name a function, but {spec} is {type(found).__name__}"
+        raise ValidationError(message)
+    return found
 
 
 def import_object(option: str, spec: str, wanted: str = "pkg.mod:name") -> Any:
@@ -162,18 +230,31 @@ def top1_accuracy(compiled_model: Any, items: Iterable[Any]) -> tuple[float, lis
 
     Returns:
         The accuracy, and the share of each item.
+
+    Raises:
+        ValidationError: samples do not fit the model, or labels do not fit its outputs.
     """
+    from maxdrop.backends.openvino.feed import infer
+
     request = compiled_model.create_infer_request()
-    hits = [_hits(request, sample, truth) for sample, truth in items]
+    hits = []
+    for number, (sample, truth) in enumerate(items):
+        infer(request, sample, number)
+        hits.append(_hits(request.get_output_tensor(0).data, truth))
     flat = np.concatenate(hits)
     # With items of several samples, or a shorter last one, the mean over items is another number.
     return float(flat.mean()), [float(hit.mean()) for hit in hits]
 
 
-def _hits(request: Any, sample: Any, truth: NDArray[Any]) -> NDArray[np.float64]:
-    scores = request.infer(sample if isinstance(sample, dict) else [sample])[0]
-    best = scores.reshape(len(scores), -1).argmax(axis=1)
-    if len(truth) != len(best):
-        message = f"`--labels` must hold one label to a validation sample, but {len(best)} met {len(truth)}"
+def _hits(scores: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
+    classes = scores.reshape(len(scores), -1)
+    if len(truth) != len(classes):
+        message = f"`--labels` must hold one label to a validation sample, but {len(classes)} met {len(truth)}"
         raise ValidationError(message)
-    return np.asarray(best == truth, np.float64)
+    if truth.min() < 0 or truth.max() >= classes.shape[1]:
+        message = (
+            f"`--labels` must be positions among the model's {classes.shape[1]} outputs, counted from 0, but hold "
+            f"{truth.min() if truth.min() < 0 else truth.max()}"
+        )
+        raise ValidationError(message)
+    return np.asarray(classes.argmax(axis=1) == truth, np.float64)

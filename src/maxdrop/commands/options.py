@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import typer
 
 from maxdrop.errors import ValidationError
+from maxdrop.folders import check_folder
 from maxdrop.options import ModelType, QuantizationPreset, TargetDevice
 from maxdrop.scopes import IgnoredScope
 
@@ -39,31 +40,7 @@ ModelOutput = Annotated[
     Path,
     typer.Option("--output", "-o", metavar="OUT", help="Folder, or a path that ends in .xml.", show_default=False),
 ]
-Preset = Annotated[
-    QuantizationPreset | None,
-    typer.Option("--preset", help="Symmetric or asymmetric activations; chosen by tensor when left out."),
-]
 Target = Annotated[TargetDevice, typer.Option("--target-device", help="What the model will run on.")]
-SubsetSize = Annotated[int, typer.Option("--subset-size", help="Most batches to calibrate with.")]
-Family = Annotated[ModelType | None, typer.Option("--model-type", help="Looked up in the model when left out.")]
-IgnoredNames = Annotated[
-    list[str] | None, typer.Option("--ignored-names", help="An op that stays float; may be repeated.")
-]
-IgnoredPatterns = Annotated[
-    list[str] | None,
-    typer.Option("--ignored-patterns", help="A regular expression for ops that stay float; may be repeated."),
-]
-IgnoredTypes = Annotated[
-    list[str] | None, typer.Option("--ignored-types", help="A type of ops that stay float; may be repeated.")
-]
-PlacementOption = Annotated[
-    PlacementName | None,
-    typer.Option(
-        "--placement",
-        help="Quantize what becomes faster on this machine (measured), what usually does on the target (table), or "
-        "all that can be; as in Python when left out.",
-    ),
-]
 CompileConfig = Annotated[
     list[str] | None,
     typer.Option(
@@ -75,34 +52,60 @@ CompileConfig = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
-@dataclass(frozen=True)
-class QuantizationChoices:
-    """The options that `quantize` and `control` have in common."""
+Progress = Annotated[
+    bool | None,
+    typer.Option("--progress/--no-progress", help="Show progress; without either, only on a terminal."),
+]
 
-    preset: QuantizationPreset | None
-    target_device: TargetDevice
-    subset_size: int
-    model_type: ModelType | None
-    ignored_names: list[str] | None
-    ignored_patterns: list[str] | None
-    ignored_types: list[str] | None
-    placement: PlacementName | None
+
+@dataclass(frozen=True)
+class Quantization:
+    """The options of quantization, for every command that quantizes."""
+
+    panel: ClassVar[str] = "Quantization"
+
+    preset: Annotated[
+        QuantizationPreset | None,
+        typer.Option(help="Symmetric or asymmetric activations; chosen by tensor when left out."),
+    ] = None
+    target_device: Target = TargetDevice.ANY
+    subset_size: Annotated[int, typer.Option(help="Most batches to calibrate with.")] = 300
+    no_fast_bias_correction: Annotated[
+        bool, typer.Option("--no-fast-bias-correction", help="As fast_bias_correction=False in Python.")
+    ] = False
+    model_type: Annotated[ModelType | None, typer.Option(help="Looked up in the model when left out.")] = None
+    ignored_names: Annotated[list[str] | None, typer.Option(help="An op that stays float; may be repeated.")] = None
+    ignored_patterns: Annotated[
+        list[str] | None, typer.Option(help="A regular expression for ops that stay float; may be repeated.")
+    ] = None
+    ignored_types: Annotated[list[str] | None, typer.Option(help="A type of ops that stay float; may be repeated.")] = (
+        None
+    )
+    placement: Annotated[
+        PlacementName | None,
+        typer.Option(
+            help="Quantize what becomes faster on this machine (measured), what usually does on the target (table), "
+            "or all that can be; as in Python when left out."
+        ),
+    ] = None
+    compile_config: CompileConfig = None
 
     def as_arguments(self) -> dict[str, Any]:
-        """Keyword arguments of the Python functions."""
+        """Keyword arguments of the Python functions; what the user left out is left to them."""
         scope = IgnoredScope(
             names=self.ignored_names or [], patterns=self.ignored_patterns or [], types=self.ignored_types or []
         )
-        arguments: dict[str, Any] = {
+        placed = {} if self.placement is None else {"placement": self.placement.value}
+        return {
             "preset": self.preset,
             "target_device": self.target_device,
             "subset_size": self.subset_size,
+            "fast_bias_correction": not self.no_fast_bias_correction,
             "model_type": self.model_type,
             "ignored_scope": scope,
+            "compile_config": parse_config(self.compile_config),
+            **placed,
         }
-        if self.placement is not None:
-            arguments["placement"] = self.placement.value
-        return arguments
 
 
 def parse_config(pairs: list[str] | None) -> dict[str, str]:
@@ -119,14 +122,29 @@ def parse_config(pairs: list[str] | None) -> dict[str, str]:
 
 
 def model_path(model: Path, output: Path) -> Path:
-    """Where a quantized model is written, with its folder made; never over the float model.
+    """Where a quantized model is to be written; nothing is made there yet.
 
     Raises:
-        ValidationError: the float model lies there.
+        ValidationError: the float model lies there, or something that is no folder is in the way.
     """
     path = output if output.suffix.lower() == ".xml" else output / "model.xml"
     if path.resolve() == model.resolve():
         message = f"`--output` must not overwrite the float model, but {path} is the model itself; give another path"
         raise ValidationError(message)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        message = f"`--output` must be a folder or the path of a file, but the folder {path} has the name of a model"
+        raise ValidationError(message)
+    check_folder("--output", path.parent)
     return path
+
+
+def output_folder(model: Path, output: Path) -> None:
+    """Check the folder of a search; nothing is made there yet.
+
+    Raises:
+        ValidationError: it would overwrite the float model, or something that is no folder is in the way.
+    """
+    if (output / "model.xml").resolve() == model.resolve():
+        message = f"`--output` must not overwrite the float model, but {model} lies in {output}; give another folder"
+        raise ValidationError(message)
+    check_folder("--output", output)

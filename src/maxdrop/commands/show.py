@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from maxdrop.inspection import Inspection
+    from maxdrop.search.forecast import Forecast
 
 _WIDTH_OF_FILES = 160
 
@@ -37,10 +38,31 @@ def inspection_table(inspection: Inspection) -> Table:
     from rich.text import Text
 
     total = sum(op.macs for op in inspection.ops) or 1
-    made = table("op", "type", "MACs", "planned", "executed", "why float", right=("MACs",))
+    tuned = ["tuned"] if any(op.form for op in inspection.ops) else []
+    made = table("op", "type", "MACs", "planned", "executed", "why float", *tuned, right=("MACs",))
     for op in inspection.ops:
         cells: list[Any] = [op.name, op.type, f"{op.macs / total:.2%}", kind(op.planned), kind(op.executed), op.reason]
-        made.add_row(*(Text(cell) for cell in cells))
+        made.add_row(*(Text(cell) for cell in [*cells, *([op.form] if tuned else [])]))
+    return made
+
+
+def cost_table(cost: Forecast) -> Table:
+    """One row for each step of a search, with forwards and seconds at least, typically and at most."""
+    from maxdrop.search.forecast import in_words
+
+    cases = {"at least": cost.least, "typically": cost.typical, "at most": cost.most}
+    made = table("step", *cases, right=tuple(cases))
+    for name in (step.name for step in cost.most.steps):
+        cells = []
+        for work in cases.values():
+            step = next((s for s in work.steps if s.name == name), None)
+            if step is None:
+                cells.append("-")
+                continue
+            forwards = "?" if step.forwards is None else f"{step.forwards}"
+            seconds = "" if step.seconds is None else f", {in_words(step.seconds)}"
+            cells.append(f"{step.compiles} compiles, {forwards} forwards{seconds}")
+        made.add_row(name, *cells)
     return made
 
 

@@ -5,7 +5,7 @@ Protocols instead of base classes: a plug-in needs no import from here, and a te
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -35,7 +35,10 @@ class Switchable(Protocol):
 
 
 class Backend(Protocol[ModelT]):
-    """All that the core asks of a framework."""
+    """All that the core asks of a framework.
+
+    It can be pickled; the copy opens the framework anew. Worker processes use such copies.
+    """
 
     @property
     def versions(self) -> dict[str, str]:
@@ -63,6 +66,12 @@ class Backend(Protocol[ModelT]):
     def compile(self, model: ModelT, config: Mapping[str, Any]) -> Any:
         """The runnable object that the user's validation function receives."""
 
+    def outputs(self, model: ModelT, config: Mapping[str, Any], samples: Iterable[Any]) -> Iterator[list[NDArray[Any]]]:
+        """Outputs of `model`, compiled with `config`, for one sample after the other."""
+
+    def limit_threads(self, count: int) -> None:
+        """Compile models for at most `count` threads from now on, unless the user's configuration says otherwise."""
+
     def switchable(self, model: ModelT, plan: QuantizationPlan) -> Switchable:
         """One compiled model in which each op of the plan can be switched between float and int8."""
 
@@ -75,7 +84,22 @@ class Backend(Protocol[ModelT]):
     def latency(
         self, models: Sequence[ModelT], config: Mapping[str, Any], sample: Any, blocks: int
     ) -> NDArray[np.float64]:
-        """Seconds of one inference, float64 (models, blocks), measured in turns."""
+        """Seconds per inference, float64 (models, blocks), measured in turns.
+
+        Each model is run as `config` has it compiled: one inference after the other, or many at a time.
+        """
+
+    def busy(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """`config` for many inferences at a time, unless it says otherwise itself."""
+
+    def op_seconds(
+        self, models: Sequence[ModelT], config: Mapping[str, Any], sample: Any, graph: Graph
+    ) -> list[dict[str, float]]:
+        """Seconds of each op in one inference of each model, with what it takes to convert its inputs.
+
+        `graph` is of the float model; the others were made from it by `apply`. Ops that cannot be told apart from
+        their neighbours are left out.
+        """
 
     def default_reduced_range(self) -> Literal["all", "first", "none"]:
         """Which weights need 7 of 8 bits on the target when the user does not say."""

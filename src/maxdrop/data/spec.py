@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -104,6 +105,14 @@ class EstimatorSpec(Frozen):
     lower: BoundSpec | None = None
     upper: BoundSpec | None = None
 
+    @property
+    def label(self) -> str:
+        """The same for people."""
+        if self.lower is None or self.upper is None:
+            return self.name
+        ends = (f"{end.aggregator.value} {end.statistic.value}" for end in (self.lower, self.upper))
+        return " to ".join(ends)
+
 
 SmoothQuantAlpha = float | Literal["auto"] | None
 """How much of the spread of the channels moves into the weights: 0..1, chosen by op, or None for not at all."""
@@ -113,7 +122,7 @@ class SmoothQuantPolicy(Frozen):
     """SmoothQuant by kind of op."""
 
     matmul: SmoothQuantAlpha = "auto"
-    convolution: SmoothQuantAlpha = None
+    convolution: SmoothQuantAlpha = "auto"
 
 
 class ActivationPolicy(Frozen):
@@ -135,6 +144,37 @@ class WeightPolicy(Frozen):
     rounding: Literal["nearest", "gptq"] = "nearest"
 
 
+class Form(Frozen):
+    """How one activation, and the weights that multiply it, depart from the policy; None follows it.
+
+    Attributes:
+        symmetric: see `ActivationPolicy`.
+        per_channel: see `ActivationPolicy`; for the readers that take it.
+        estimator: see `ActivationPolicy`.
+        smooth_quant: strength of SmoothQuant, "auto" for the best one, "off" for none.
+        rounding: see `WeightPolicy`.
+    """
+
+    symmetric: bool | None = None
+    per_channel: bool | None = None
+    estimator: EstimatorSpec | None = None
+    smooth_quant: float | Literal["auto", "off"] | None = None
+    rounding: Literal["nearest", "gptq"] | None = None
+
+    @property
+    def text(self) -> str:
+        """The same for people."""
+        range_of = None if self.estimator is None else self.estimator.label
+        parts = (
+            None if self.symmetric is None else "symmetric" if self.symmetric else "asymmetric",
+            None if self.per_channel is None else "a scale for each channel" if self.per_channel else "one scale",
+            None if range_of is None else f"range by {range_of}",
+            None if self.smooth_quant is None else f"SmoothQuant {self.smooth_quant}",
+            None if self.rounding is None else f"weights rounded by {self.rounding}",
+        )
+        return ", ".join(part for part in parts if part is not None)
+
+
 class Policy(Frozen):
     """Everything about a plan that does not depend on the data: resolved wishes, JSON-able.
 
@@ -146,14 +186,18 @@ class Policy(Frozen):
         reduced_range: which weights use 7 bits: all, those of the first layers, or none.
         ignored: ops that the user's ignored scope matched, each with the rule that matched.
         bias_correction: whether biases absorb the mean quantization error.
+        sequential_bias_correction: whether that error is measured in the quantized model.
         smooth_quant: how channels of activations are evened out at the cost of the weights.
         bias_correction_threshold: a relative shift of the output above this is not applied; None for no limit.
+        tuned: values that int8 ops read, each with the form in which it was seen to disturb the output less.
+        quantize_outputs: whether the model's outputs are quantized too.
+        batchwise_statistics: whether each item of a batch is a sample of its own in the statistics.
+        statistics_memory_mb: how many megabytes of sampled rows the statistics may hold.
     """
 
     target: str = "ANY"
     placement: Placement = "table"
     unprofitable: dict[str, str] = Field(default_factory=dict)
-    transformer: bool = False
     reduced_range: Literal["all", "first", "none"] = "none"
     activations: ActivationPolicy = ActivationPolicy()
     weights: WeightPolicy = WeightPolicy()
@@ -161,3 +205,31 @@ class Policy(Frozen):
     bias_correction: bool = True
     bias_correction_threshold: float | None = None
     smooth_quant: SmoothQuantPolicy = SmoothQuantPolicy()
+    tuned: dict[str, Form] = Field(default_factory=dict)
+    sequential_bias_correction: bool = False
+    quantize_outputs: bool = False
+    batchwise_statistics: bool = True
+    statistics_memory_mb: int = 512
+
+    def at(self, values: Iterable[str]) -> Policy:
+        """The policy for one quantizer of these values: with their form, where they have one and the same."""
+        if not self.tuned:
+            return self
+        forms = [self.tuned.get(value) for value in values]
+        form = forms[0] if forms and all(f == forms[0] for f in forms) else None
+        if form is None:
+            return self
+        smooth = None if form.smooth_quant == "off" else form.smooth_quant
+        smoothing = SmoothQuantPolicy(matmul=smooth, convolution=smooth)
+        wishes = {"symmetric": form.symmetric, "per_channel": form.per_channel, "estimator": form.estimator}
+        return self.model_copy(
+            update={
+                "activations": self.activations.model_copy(update=_given(wishes)),
+                "smooth_quant": self.smooth_quant if form.smooth_quant is None else smoothing,
+                "weights": self.weights.model_copy(update=_given({"rounding": form.rounding})),
+            }
+        )
+
+
+def _given(wishes: dict[str, Any]) -> dict[str, Any]:
+    return {name: wish for name, wish in wishes.items() if wish is not None}

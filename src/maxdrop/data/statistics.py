@@ -16,6 +16,10 @@ from maxdrop.errors import ValidationError
 F32 = NDArray[np.float32]
 
 
+DEFAULT_MEMORY = 512 * 2**20
+"""Bytes of sampled rows that the statistics of a model may hold, unless the user says otherwise."""
+
+
 @dataclass(frozen=True)
 class Request:
     """Ask a backend to watch one value.
@@ -23,10 +27,26 @@ class Request:
     Attributes:
         value: name of the value.
         channel_axis: the axis whose indices are channels (negative counts from the end).
+        is_second: whether another request watches the same value with other channels and comes first.
+        batchwise: whether each index of the first axis is a sample of its own, or a whole inference is one.
+        most_bytes: of sampled rows to hold; two samples are held in any case.
     """
 
     value: str
     channel_axis: int
+    is_second: bool = False
+    batchwise: bool = True
+    most_bytes: int = DEFAULT_MEMORY
+
+    @property
+    def key(self) -> str:
+        """Under which name the statistics are found."""
+        return along(self.value, self.channel_axis) if self.is_second else self.value
+
+
+def along(value: str, channel_axis: int) -> str:
+    """The name of a value's statistics when another request watches it with other channels."""
+    return f"{value} along axis {channel_axis}"
 
 
 @dataclass(frozen=True)
@@ -91,7 +111,7 @@ class Statistics:
     """Tensor statistics by value name.
 
     Args:
-        tensors: statistics of each watched value.
+        tensors: statistics of each watched value, by `Request.key`.
         graph: fingerprint of the model that was watched.
     """
 
@@ -101,6 +121,10 @@ class Statistics:
 
     def __getitem__(self, value: str) -> TensorStatistics:
         return self.tensors[value]
+
+    def along(self, value: str, channel_axis: int) -> TensorStatistics:
+        """Statistics of a value with the channels of a reader that sums over `channel_axis`."""
+        return self.tensors.get(along(value, channel_axis)) or self.tensors[value]
 
     def __contains__(self, value: object) -> bool:
         return value in self.tensors

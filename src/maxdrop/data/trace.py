@@ -245,5 +245,5 @@ def _check_header(found: dict[str, Any], expected: TraceHeader, path: Path) -> N
 def _difference(found: object, wanted: object) -> str:
     if isinstance(found, dict) and isinstance(wanted, dict):
         keys = sorted(k for k in found.keys() | wanted.keys() if found.get(k) != wanted.get(k))
-        return ", ".join(f"{k} was {found.get(k)!r}, now {wanted.get(k)!r}" for k in keys)
+        return ", ".join(f"{k} {_difference(found.get(k), wanted.get(k))}" for k in keys)
     return f"was {found!r}, now {wanted!r}"

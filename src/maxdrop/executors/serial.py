@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import tempfile
-import time
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic
 
 from maxdrop.data.plan import Candidate, QuantizationPlan
 from maxdrop.data.protocols import Backend, ModelT
 from maxdrop.data.trace import Role, Trace, Trial
-from maxdrop.errors import InternalError
+from maxdrop.executors.recorder import CONFIRMED, SHARED_OUT, Recorder
 from maxdrop.ptq.build import Planner
 from maxdrop.search.limits import Measurement
 from maxdrop.search.rejection import Rejection
 from maxdrop.search.scoring import Rejected, Scorer
+from maxdrop.search.sensitivity import measure_sensitivity
 
 
 class SerialExecutor(Generic[ModelT]):
@@ -45,14 +44,16 @@ class SerialExecutor(Generic[ModelT]):
         self._planner = planner
         self._scorer = scorer
         self._config = config
-        self._trace = trace
+        self._recorder = Recorder(scorer.limits, trace)
+
+    def follow(self, planner: Planner) -> None:
+        """Make plans with this planner from now on."""
+        self._planner = planner
 
     def score_float(self) -> Trial:
         """The float model's trial."""
-        found = next((t for t in self._trace.trials if t.candidate is None and t.state == "complete"), None)
-        if found is not None:
-            return found
-        return self._record("float", None, "", lambda: self._model, None)
+        found = self._recorder.floating
+        return found or self._recorder.record("float", None, "", lambda: self._score(self._model, None))
 
     def run(self, candidate: Candidate, role: Role, rule: Rejection | None = None) -> Trial:
         """The candidate's trial, from the trace if an equal plan was scored before.
@@ -63,14 +64,53 @@ class SerialExecutor(Generic[ModelT]):
             rule: when to stop scoring a candidate that fails; None always scores all items.
         """
         plan = self._planner(candidate)
-        found = self._trace.find(plan.key())
+        found = self._recorder.trace.find(plan.key())
         if found is not None:
             return found
-        return self._record(role, candidate, plan.key(), lambda: self._exported(plan), rule)
+        return self._recorder.record(role, candidate, plan.key(), lambda: self.score(plan, rule))
 
     def knows(self, candidate: Candidate) -> bool:
         """Whether `run` would answer from the trace."""
-        return self._trace.find(self._planner(candidate).key()) is not None
+        return self._recorder.trace.find(self._planner(candidate).key()) is not None
+
+    def confirm(self, trial: Trial) -> Trial:
+        """The trial with the metric of one call on all items, made in this process with the user's configuration.
+
+        Other trials are right as they are. Only those of worker processes, maybe of an earlier run, need it: there the
+        number of threads is another, with which some kernels give other last bits. That can hardly change a metric,
+        but what is promised is what the user will measure.
+
+        Args:
+            trial: that the search would return.
+
+        Returns:
+            `trial` itself where both metrics agree; otherwise a new trial, which the trace then holds too.
+        """
+        key = trial.plan_key
+        if trial.candidate is None or key not in self._recorder.note(SHARED_OUT).get("plans", []):
+            return trial
+        again = [t for t in self._recorder.trace.trials if t.plan_key == key and t.state == "complete"][1:]
+        if again or key in self._recorder.note(CONFIRMED):
+            return again[-1] if again else trial
+        plan = self._planner(trial.candidate)
+        found = self._scorer.whole(self._backend.compile(self._exported(plan), self._config))
+        if found.metric != trial.metric:
+            trial = self._recorder.record(trial.role, trial.candidate, key, lambda: found)
+        self._recorder.add_to_note(CONFIRMED, {key: found.metric})
+        return trial
+
+    def sensitivity(
+        self, plan: QuantizationPlan, samples: Sequence[Any], progress: Callable[[int], None]
+    ) -> dict[str, float]:
+        """Output NMSE with each op of the plan alone quantized; see `measure_sensitivity`."""
+        return measure_sensitivity(self._backend.switchable(self._model, plan), samples, progress)
+
+    def score(self, plan: QuantizationPlan, rule: Rejection | None = None) -> Measurement | Rejected:
+        """Build the model of a plan and score it, without looking at the trace; see `run`."""
+        return self._score(self._exported(plan), rule)
+
+    def close(self) -> None:
+        """Nothing is kept."""
 
     def _exported(self, plan: QuantizationPlan) -> ModelT:
         """The model as it will be read from disk: what is scored is what the user gets."""
@@ -80,37 +120,6 @@ class SerialExecutor(Generic[ModelT]):
             self._backend.save(built, path)
             return self._backend.load(path)
 
-    def _record(
-        self, role: Role, candidate: Candidate | None, key: str, build: Callable[[], ModelT], rule: Rejection | None
-    ) -> Trial:
-        start = time.monotonic()
-        identity = {"number": len(self._trace.trials), "role": role, "candidate": candidate, "plan_key": key}
-        try:
-            compiled = self._backend.compile(build(), self._config)
-            scored = self._scorer.whole(compiled) if rule is None else self._scorer.in_parts(compiled, rule)
-            outcome = self._outcome(scored, candidate is None)
-        except Exception as error:
-            text = "".join(traceback.format_exception_only(error)).strip()
-            self._trace.add(Trial(**identity, state="failed", seconds=_since(start), error=text))
-            raise
-        trial = Trial(**identity, **outcome, seconds=_since(start))
-        self._trace.add(trial)
-        return trial
-
-    def _outcome(self, scored: Measurement | Rejected, is_float: bool) -> dict[str, Any]:
-        """The fields of a trial that follow from what the user's function returned."""
-        if isinstance(scored, Rejected):
-            return {"state": "rejected", "drop": scored.drop, "evidence": scored.evidence}
-        outcome = {"metric": scored.metric, "metrics": scored.metrics, "per_item": scored.per_item}
-        if is_float:
-            return {**outcome, "drop": 0.0}
-        floating = next((t for t in self._trace.trials if t.candidate is None and t.state == "complete"), None)
-        if floating is None:
-            message = "the float model must be scored before any candidate"
-            raise InternalError(message)
-        limits = self._scorer.limits
-        return {**outcome, "drop": limits.drop(scored, floating), "upper": limits.upper(scored, floating)}
-
-
-def _since(start: float) -> float:
-    return round(time.monotonic() - start, 6)
+    def _score(self, model: ModelT, rule: Rejection | None) -> Measurement | Rejected:
+        compiled = self._backend.compile(model, self._config)
+        return self._scorer.whole(compiled) if rule is None else self._scorer.in_parts(compiled, rule)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maxdrop.data.graph import Contraction
+from maxdrop.data.plan import Quantizer
 from maxdrop.data.spec import QuantizerSpec, QuantParams
 from maxdrop.data.statistics import TensorStatistics
 from maxdrop.ptq.numerics import fake_quantize
@@ -55,6 +56,29 @@ def bias_shift(
     before = np.einsum("goi,gi->go", sums, mean.reshape(groups, -1))
     after = np.einsum("goi,gi->go", quantized, quantized_mean.reshape(groups, -1))
     return np.asarray((before - after).ravel(), np.float32)
+
+
+def closed_form_shift(
+    weight: NDArray[Any],
+    quantized_weight: NDArray[Any],
+    contraction: Contraction,
+    statistics: TensorStatistics,
+    activation: Quantizer,
+) -> F32 | None:
+    """`bias_shift` for the quantizer of an op's input; None where the statistics do not say, or are not finite.
+
+    Args:
+        weight: float weight in its native layout.
+        quantized_weight: the same after quantizing and dequantizing.
+        contraction: of the op.
+        statistics: of the op's input.
+        activation: quantizer of the op's input.
+    """
+    if statistics.channel_mean.size != weight.shape[contraction.weight_channel_axis] * contraction.groups:
+        return None
+    after = quantized_channel_mean(statistics, activation.spec, activation.params)
+    shift = bias_shift(weight, quantized_weight, contraction, statistics.channel_mean, after)
+    return shift if np.isfinite(shift).all() else None
 
 
 def relative_shift(shift: F32, weight: NDArray[Any], contraction: Contraction, statistics: TensorStatistics) -> float:

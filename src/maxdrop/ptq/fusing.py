@@ -62,15 +62,6 @@ SQUEEZE_EXCITE = Pattern(
     limit=14,
     reason="squeeze-excite: one pixel of work, a conversion costs more than int8 gains",
 )
-ATTENTION_SCORES = Pattern(
-    name="attention scores",
-    end=_K.SOFTMAX,
-    through=_POINTWISE,
-    start=frozenset({_K.MATMUL}),
-    rejoins=False,
-    limit=6,
-    reason="",
-)
 FLOAT_REGIONS = (SQUEEZE_EXCITE,)
 """Patterns whose convolutions and products stay float by default."""
 
@@ -112,13 +103,3 @@ def float_regions(graph: Graph) -> dict[str, str]:
         for _, path in matches(graph, pattern):
             found.update({node.name: pattern.reason for node in path if node.contraction is not None})
     return found
-
-
-def is_transformer(graph: Graph) -> bool:
-    """Whether the model attends: it holds a fused attention op, or a softmax over a product of activations."""
-    if any(node.kind is OpKind.ATTENTION for node in graph):
-        return True
-    return any(
-        path[-1].contraction is not None and path[-1].contraction.weight_input is None
-        for _, path in matches(graph, ATTENTION_SCORES)
-    )

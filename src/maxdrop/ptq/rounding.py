@@ -25,6 +25,9 @@ DAMPING = 0.01
 GAIN = 0.9
 """On rows that it did not see, the new rounding must leave at most this share of the error power of the nearest."""
 
+HELD_OUT = slice(4, None, 5)
+"""The rows that it does not see."""
+
 MOST_CHANNELS = 2048
 ROWS_PER_CHANNEL = 1.0
 """With fewer rows than this for each channel the input's correlations are not known well enough."""
@@ -75,7 +78,8 @@ def round_codes(weight: NDArray[Any], scale: NDArray[Any], rows: F32, spec: Quan
         return None
     steps = np.asarray(scale, np.float64).reshape(-1, 1)
     target = weight / steps
-    held_out = np.arange(len(rows)) % 5 == 4
+    held_out = np.zeros(len(rows), bool)
+    held_out[HELD_OUT] = True
     moments = _second_moments(rows[~held_out])
     codes = _gptq(target, moments, spec)
     nearest = np.clip(np.rint(target), spec.quant_min, spec.quant_max)

@@ -2,7 +2,7 @@
 
 Xiao et al., "SmoothQuant: Accurate and Efficient Post-Training Quantization for Large Language Models"
 (arXiv 2211.10438), with the strength chosen for each activation by the output error that all its readers together
-show on the sampled rows; not to smooth at all is one of the choices.
+show on sampled rows. Whether to smooth at all is decided on the rows of other samples.
 
 Nothing is folded into the float model. The factors belong to the two quantizers of an op: the activation is
 quantized as x / s and the weight as w * s, so a reader that stays float keeps reading x and multiplying by w.
@@ -10,9 +10,9 @@ quantized as x / s and the weight as w * s, so a reader that stays float keeps r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,41 +20,39 @@ from numpy.typing import NDArray
 from maxdrop.data.graph import Graph, Node, OpKind
 from maxdrop.data.spec import Policy, QuantizerSpec, QuantParams
 from maxdrop.data.statistics import TensorStatistics
-from maxdrop.errors import InternalError
-from maxdrop.ptq.numerics import fake_quantize, params_from_range
-from maxdrop.ptq.weights import canonical
+from maxdrop.ptq.numerics import params_from_range
+from maxdrop.ptq.output_error import OutputError, Reader
+from maxdrop.ptq.placement import PASS_THROUGH
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 ALPHAS = (0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95)
-GAIN = 0.8
-"""Smoothing must leave at most this share of the output's error power, or it is not worth its multiplication."""
-
-CONVOLUTION_GAIN = 0.3
-"""The same for convolutions: one pixel says less of what the whole kernel's error is."""
+LEAST_ROWS = 32
+"""Held-out rows that it takes to tell."""
 
 MOST_ROWS = 256
-MOST_OUTPUTS = 128
+
 _LIMIT = 1e2
 
 
-@dataclass(frozen=True)
-class Reader:
-    """A product that reads the activation.
+class Demand(NamedTuple):
+    """What smoothing has to show on rows that it was not fitted on.
 
     Attributes:
-        weight: float32 (C, outputs, kernel positions); of some of its outputs, for they are alike.
-        reach: float32 (C,): largest magnitude of each input channel over all outputs.
-        per_channel: whether each output has a scale of its own.
-        narrow_range, reduced_range: of the weight's quantizer.
+        gain: the largest share of the output's error power that it may leave.
+        slack: how much further than on the fitted rows a channel is taken to reach. Those are few, so 1 is hard on
+            long tails; the larger it is, the more surprises by channels that were nearly silent go unseen.
     """
 
-    weight: F32
-    reach: F32
-    per_channel: bool
-    narrow_range: bool
-    reduced_range: bool
+    gain: float
+    slack: float
+
+
+MATMUL = Demand(0.8, 1.25)
+CONVOLUTION = Demand(0.8, 1.1)
+UNFOLDED = Demand(0.3, 1.1)
+"""Of a convolution, where the runtime cannot merge the multiplication with arithmetic in front of it."""
 
 
 def alphas_of(nodes: Sequence[Node], policy: Policy) -> tuple[float, ...]:
@@ -70,6 +68,13 @@ def alphas_of(nodes: Sequence[Node], policy: Policy) -> tuple[float, ...]:
     return ALPHAS if wish == "auto" else (wish,)
 
 
+def demand_of(graph: Graph, value: str, nodes: Sequence[Node]) -> Demand:
+    """What smoothing `value`, which `nodes` read, has to show: more where it is not free."""
+    if all(node.kind is OpKind.MATMUL for node in nodes):
+        return MATMUL
+    return UNFOLDED if graph.producer(value).kind in PASS_THROUGH else CONVOLUTION
+
+
 def _absorbs(node: Node) -> bool:
     contraction = node.contraction
     if contraction is None or contraction.weight_input is None or contraction.groups != 1:
@@ -80,19 +85,6 @@ def _absorbs(node: Node) -> bool:
 def channel_axis(node: Node) -> int:
     """The axis of the activation that `node` sums over."""
     return node.contraction.channel_axes[0] if node.contraction else 0
-
-
-def reader_of(graph: Graph, node: Node, spec: QuantizerSpec) -> Reader:
-    """What `node` multiplies the activation by, and how that is quantized."""
-    contraction = node.contraction
-    if contraction is None or contraction.weight_input is None:
-        message = f"{node.name} has no weight"
-        raise InternalError(message)
-    weight = canonical(graph.constant(node.inputs[contraction.weight_input]), contraction)[0]
-    reach = np.abs(weight).max(axis=(0, 2)).astype(np.float32)
-    some = weight[:: -(-len(weight) // MOST_OUTPUTS)]
-    ordered = np.ascontiguousarray(some.transpose(1, 0, 2), np.float32)
-    return Reader(ordered, reach, bool(spec.axes), spec.narrow_range, spec.reduced_range)
 
 
 def smoothed_statistics(statistics: TensorStatistics, factors: F32) -> TensorStatistics:
@@ -135,58 +127,48 @@ def choose_factors(
     statistics: TensorStatistics,
     readers: Sequence[Reader],
     spec: QuantizerSpec,
+    params_of: Callable[[F32 | None], QuantParams],
     alphas: Sequence[float] = ALPHAS,
-    gain: float = GAIN,
+    demand: Demand = MATMUL,
 ) -> F32 | None:
-    """Factors of the alpha with the least predicted output error; None when none is clearly better than none.
+    """Factors of the alpha with the least predicted output error; None when they are not clearly better than none.
 
+    Factors and ranges are fitted on the rows of every other sample, and the rows of the rest are asked for the
+    error: so a channel that happened to be nearly silent, and is then loud and clipped, speaks against smoothing.
     A single alpha is somebody's wish and not asked for its error.
 
     Args:
         statistics: of the activation, with C channels.
         readers: every op that would absorb the factors.
         spec: form of the activation's quantizer, per tensor.
+        params_of: told the factors, or None for none, says what the activation's scale and zero point will be.
         alphas: strengths to try.
-        gain: the largest share of the error without smoothing that is worth it.
+        demand: what smoothing has to show.
     """
     if len(alphas) == 1:
         return factors_for(statistics, readers, alphas[0])
-    rows = statistics.rows[:: -(-len(statistics.rows) // MOST_ROWS)]
-    exact = [rows @ _columns(reader.weight) for reader in readers]
-
-    def error(factors: F32) -> float:
-        low, high = statistics.channel_min / factors, statistics.channel_max / factors
-        params = params_from_range(low.min(), high.max(), spec)
-        quantized = fake_quantize(rows / factors, params, spec)
-        parts = zip(readers, exact, strict=True)
-        return sum(_output_error(quantized, reader, factors, y) for reader, y in parts)
-
-    plain = error(np.ones(rows.shape[1], np.float32))
-    tried = [factors_for(statistics, readers, alpha) for alpha in alphas]
-    errors = [error(factors) for factors in tried]
-    best = int(np.argmin(errors))
-    return tried[best] if errors[best] < gain * plain else None
+    odd = statistics.row_sample % 2 == 1
+    seen, unseen = _of_rows(statistics, ~odd, demand.slack), statistics.rows[odd]
+    if len(unseen) < LEAST_ROWS:
+        return None
+    error = OutputError(unseen[:: -(-len(unseen) // MOST_ROWS)], readers, spec)
+    fitted = [factors_for(seen, readers, alpha) for alpha in alphas]
+    errors = [error(_unclipped(seen, factors, spec), factors) for factors in fitted]
+    if min(errors) >= demand.gain * error(_unclipped(seen, np.ones_like(fitted[0]), spec)):
+        return None
+    best = factors_for(statistics, readers, alphas[int(np.argmin(errors))])
+    return best if error(params_of(best), best) < demand.gain * error(params_of(None)) else None
 
 
-def _output_error(quantized: F32, reader: Reader, factors: F32, exact: F32) -> float:
-    """Share of the output's power that the error takes; its mean is left out, as bias correction removes it."""
-    difference = quantized @ _columns(_quantized_weight(reader, factors)) - exact
-    power = float(np.square(exact, dtype=np.float64).sum())
-    noise = float(np.square(difference - difference.mean(axis=0), dtype=np.float64).sum())
-    return noise / power if power > 0.0 else 0.0
+def _of_rows(statistics: TensorStatistics, some: NDArray[np.bool_], slack: float) -> TensorStatistics:
+    """What would be known of the channels' extremes from some rows alone."""
+    low, high = statistics.rows[some].min(axis=0), statistics.rows[some].max(axis=0)
+    return replace(statistics, channel_min=slack * low, channel_max=slack * high)
 
 
-def _columns(weight: F32) -> F32:
-    """Kernel positions as outputs of their own: what they share is noise that does not add up."""
-    return weight.reshape(len(weight), -1)
-
-
-def _quantized_weight(reader: Reader, factors: F32) -> F32:
-    weight = reader.weight * factors[:, None, None]
-    axes, reduced = ((1,), (0, 2)) if reader.per_channel else ((), (0, 1, 2))
-    spec = QuantizerSpec(dtype="int8", axes=axes, narrow_range=reader.narrow_range, reduced_range=reader.reduced_range)
-    params = params_from_range(weight.min(axis=reduced), weight.max(axis=reduced), spec)
-    return fake_quantize(weight, params, spec)
+def _unclipped(statistics: TensorStatistics, factors: F32, spec: QuantizerSpec) -> QuantParams:
+    low, high = statistics.channel_min / factors, statistics.channel_max / factors
+    return params_from_range(low.min(), high.max(), spec)
 
 
 def with_factors(params: QuantParams, factors: NDArray[Any]) -> QuantParams:

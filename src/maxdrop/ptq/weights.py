@@ -8,8 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maxdrop.data.graph import Contraction, Node
-from maxdrop.data.spec import QuantizerSpec, QuantParams, WeightPolicy
-from maxdrop.ptq.numerics import params_from_range, reduced_axes
+from maxdrop.data.spec import EstimatorSpec, QuantizerSpec, QuantParams, WeightPolicy
+from maxdrop.ptq.numerics import params_from_range
+from maxdrop.ptq.weight_range import weight_range
+
+MINMAX = EstimatorSpec(name="minmax")
 
 
 def canonical(weight: NDArray[Any], contraction: Contraction) -> NDArray[Any]:
@@ -29,10 +32,9 @@ def weight_spec(node: Node, policy: WeightPolicy, reduced: bool) -> QuantizerSpe
     return QuantizerSpec(dtype="int8", axes=axes, narrow_range=narrow, reduced_range=reduced)
 
 
-def weight_params(weight: NDArray[Any], spec: QuantizerSpec) -> QuantParams:
-    """Min-max parameters: clipping a weight costs more than its finer step gains at 8 bits."""
-    axes = reduced_axes(weight.ndim, spec.axes)
-    return params_from_range(weight.min(axis=axes), weight.max(axis=axes), spec)
+def weight_params(weight: NDArray[Any], spec: QuantizerSpec, estimator: EstimatorSpec = MINMAX) -> QuantParams:
+    """Min-max parameters unless the user wishes others: clipping costs more than its finer step gains at 8 bits."""
+    return params_from_range(*weight_range(weight, spec, estimator), spec)
 
 
 def scaled_inputs(weight: NDArray[Any], factors: NDArray[Any], contraction: Contraction) -> NDArray[Any]:

@@ -32,9 +32,14 @@ class Budget:
         evaluated = sum(t.role in ("search", "prune") and t.state != "failed" for t in trials)
         if evaluated >= self.max_evaluations:
             return f"the limit of {self.max_evaluations} candidates was reached"
-        if sum(t.validations for t in trials) + 1.0 > self.max_validations + 1e-9:
+        if self.used(trials) + 1.0 > self.max_validations + 1e-9:
             return f"the limit of {self.max_validations:g} validations was reached"
         return self.out_of_time(trials)
+
+    @staticmethod
+    def used(trials: Sequence[Trial]) -> float:
+        """Passes over the validation data that these trials took."""
+        return sum(t.validations for t in trials)
 
     def out_of_time(self, trials: Sequence[Trial]) -> str | None:
         """Why nothing may be started any more, or None: the next trial may take as long as the longest so far."""

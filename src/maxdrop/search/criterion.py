@@ -86,6 +86,13 @@ def read_metric(returned: Any) -> tuple[float, tuple[float, ...] | None]:
     Raises:
         MetricError: when it is none of these, or not finite.
     """
+    if isinstance(returned, Mapping) and returned:
+        message = (
+            "with one number for `max_drop` the validation function must return a number too, but returned metrics by "
+            f"name ({', '.join(map(str, returned))}); give `max_drop` as a dict with a limit for each that matters, on "
+            "the command line as --max-drop NAME=X"
+        )
+        raise MetricError(message)
     metric, per_item = returned if isinstance(returned, tuple) and len(returned) == 2 else (returned, None)
     try:
         number = _number(metric)

@@ -17,7 +17,9 @@ from maxdrop.data.protocols import Backend
 from maxdrop.data.schema import Frozen
 from maxdrop.data.spec import Precision
 from maxdrop.ptq.build import Planner
-from maxdrop.search.speed import compare
+from maxdrop.ptq.payoff import choose_int8
+from maxdrop.search.forecast import NOTHING_TIMED, Timings
+from maxdrop.search.speed import Comparison, compare
 
 _FAMILIES = {
     OpKind.CONVOLUTION: "dense",
@@ -26,12 +28,17 @@ _FAMILIES = {
     OpKind.DEPTHWISE_CONVOLUTION: "depthwise",
     OpKind.GROUP_CONVOLUTION: "grouped",
 }
-_BLOCKS = 15
-_MORE = 2
-"""How often as many blocks are added while other work on the machine blurs the result."""
+_BLOCKS = 8
+_ROUNDS = 4
+"""Most rounds of blocks; each compiles anew, as one compilation can be some percent off for as long as it lives."""
 
 _NARROW = 0.1
 """Width of an interval that decides."""
+
+_BLURRED = "measured: other work on this machine left it open what pays, so the target table decided"
+
+_CLEAR = 1.05
+"""Speed-up from which a single round may decide."""
 
 _WORTH = 1.02
 """Speed-up below which int8 is not worth its error."""
@@ -78,6 +85,8 @@ def measure_payoff(
 ) -> Payoff:
     """Find the fastest choice of families; none of them if none is worth it.
 
+    Where other work on the machine blurs the clock so much that nothing is certain, the target table decides.
+
     Args:
         planner: whose `int8_ops` may become int8.
         backend: of the model.
@@ -87,13 +96,26 @@ def measure_payoff(
     """
     families = _families(planner.graph, planner.int8_ops)
     tried = _measure(_unions(families), planner, backend, model, config, sample)
+    if _is_blurred(tried):
+        by_table = choose_int8(planner.graph, planner.policy.model_copy(update={"placement": "table"}))[1]
+        return Payoff(
+            variants=tuple(tried),
+            unprofitable={op: f"{_BLURRED}; {by_table[op]}" for op in planner.int8_ops if op in by_table},
+        )
     best = _best(tried)
     if best is None and families:
-        tried += _measure(_largest(planner.graph, families), planner, backend, model, config, sample)
+        tried += _measure(_parts(planner.graph, families), planner, backend, model, config, sample)
         best = _best(tried)
     kept = set(best.ops) if best is not None else set()
     reasons = {op: _reason(name, tried, best) for name, ops in families.items() for op in ops if op not in kept}
     return Payoff(variants=tuple(tried), unprofitable={op: reasons[op] for op in planner.int8_ops if op in reasons})
+
+
+def count_timings(graph: Graph, ops: Sequence[str]) -> Timings:
+    """How many models `measure_payoff` times, so that its cost can be forecast before anything is known."""
+    families = _families(graph, ops)
+    models, more = 1 + len(_unions(families)), 1 + len(_parts(graph, families))
+    return Timings(models, _ROUNDS * models, _ROUNDS * (models + more), _BLOCKS) if families else NOTHING_TIMED
 
 
 def _families(graph: Graph, ops: Sequence[str]) -> dict[str, list[str]]:
@@ -106,19 +128,17 @@ def _families(graph: Graph, ops: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _unions(families: dict[str, list[str]]) -> dict[str, list[str]]:
-    """The first family, the first two, the first three, ...; and the second one alone."""
+    """The first family, the first two, the first three, ..."""
     names = list(families)
-    unions = {"+".join(names[:n]): [op for f in names[:n] for op in families[f]] for n in range(1, len(names) + 1)}
-    if len(names) > 1:
-        unions[names[1]] = families[names[1]]
-    return unions
+    return {"+".join(names[:n]): [op for f in names[:n] for op in families[f]] for n in range(1, len(names) + 1)}
 
 
-def _largest(graph: Graph, families: dict[str, list[str]]) -> dict[str, list[str]]:
-    """The ops that do the most work, in case int8 pays on these only."""
+def _parts(graph: Graph, families: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The other families alone, and the ops that do the most work, in case int8 pays on these only."""
     ops = sorted((op for members in families.values() for op in members), key=lambda op: -graph.node(op).macs)
     shares = {"largest half": len(ops) // 2, "largest fifth": len(ops) // 5}
-    return {name: ops[:count] for name, count in shares.items() if count}
+    largest = {name: ops[:count] for name, count in shares.items() if count}
+    return {**{name: families[name] for name in list(families)[1:]}, **largest}
 
 
 def _measure(
@@ -133,13 +153,13 @@ def _measure(
     for ops in variants.values():
         floats = dict.fromkeys(set(planner.int8_ops) - set(ops), Precision.FLOAT)
         models.append(backend.apply(model, planner(Candidate().with_precision(floats)), planner.arrays))
-    blocks = backend.latency(models, config, sample, _BLOCKS)
-    found = [compare(blocks[0], row) for row in blocks[1:]]
-    for _ in range(_MORE):
-        if all(c.interval[1] - c.interval[0] <= _NARROW for c in found):
-            break
+    blocks = np.empty((len(models), 0))
+    found: list[Comparison] = []
+    for _ in range(_ROUNDS):
         blocks = np.concatenate([blocks, backend.latency(models, config, sample, _BLOCKS)], axis=1)
         found = [compare(blocks[0], row) for row in blocks[1:]]
+        if _is_decided(found):
+            break
     order = {op: i for i, op in enumerate(planner.int8_ops)}
     return [
         Variant(
@@ -150,6 +170,19 @@ def _measure(
         )
         for (name, ops), c in zip(variants.items(), found, strict=True)
     ]
+
+
+def _is_decided(found: Sequence[Comparison]) -> bool:
+    """Whether the intervals are narrow, or one choice is far ahead of the float model and of all others."""
+    if all(c.interval[1] - c.interval[0] <= _NARROW for c in found):
+        return True
+    low, best = max((c.interval[0], i) for i, c in enumerate(found))
+    return low >= _CLEAR and all(c.interval[1] < low for i, c in enumerate(found) if i != best)
+
+
+def _is_blurred(tried: Sequence[Variant]) -> bool:
+    """Whether it is open if the fastest choice is faster than the float model at all."""
+    return bool(tried) and max(v.interval[0] for v in tried) < 1.0 <= max(v.interval[1] for v in tried) - _NARROW
 
 
 def _best(tried: Sequence[Variant]) -> Variant | None:

@@ -51,6 +51,11 @@ class Scorer:
         self._source = source
         self.limits = limits
 
+    @property
+    def ingredients(self) -> dict[str, Any]:
+        """What the user gave, by the names that the user knows."""
+        return {"the validation function": self._validate, "the validation items": self._source}
+
     def whole(self, compiled: Any) -> Measurement:
         """Score all items in one call."""
         return self.limits.read(self._validate(compiled, self._source.items()))
@@ -60,17 +65,38 @@ class Scorer:
 
         Where a part's values turn out not to make up its metric, all items are scored in one call after all.
         """
-        scored: dict[int, float] = {}
-        for positions in rule.parts:
-            part = self.limits.read(self._validate(compiled, self._source.items(positions)))
-            if not _makes_up(part, len(positions)):
-                return self.whole(compiled)
-            scored.update(zip(positions, part.per_item or (), strict=True))
-            evidence = rule.verdict(scored)
-            if evidence is not None:
-                return Rejected(rule.drop(scored), evidence)
-        values = tuple(scored[i] for i in range(len(scored)))
-        return Measurement(rule.mean(values), None, values)
+        found = score_parts(rule, lambda positions: self.values(compiled, positions))
+        return self.whole(compiled) if found is None else found
+
+    def values(self, compiled: Any, positions: Sequence[int]) -> tuple[float, ...] | None:
+        """One number for each item at `positions`, in that order; None where they do not make up the metric."""
+        part = self.limits.read(self._validate(compiled, self._source.items(positions)))
+        return part.per_item if _makes_up(part, len(positions)) else None
+
+
+def score_parts(
+    rule: Rejection, values: Callable[[Sequence[int]], Sequence[float] | None]
+) -> Measurement | Rejected | None:
+    """Score part after part, and stop as soon as the candidate is seen to fail.
+
+    Args:
+        rule: the parts, and when to stop.
+        values: scores the items at these positions; see `Scorer.values`.
+
+    Returns:
+        None where some part's values do not make up its metric, so that parts tell nothing.
+    """
+    scored: dict[int, float] = {}
+    for positions in rule.parts:
+        part = values(positions)
+        if part is None:
+            return None
+        scored.update(zip(positions, part, strict=True))
+        evidence = rule.verdict(scored)
+        if evidence is not None:
+            return Rejected(rule.drop(scored), evidence)
+    whole = tuple(scored[i] for i in range(len(scored)))
+    return Measurement(rule.mean(whole), None, whole)
 
 
 def _makes_up(part: Measurement, count: int) -> bool:

@@ -22,6 +22,8 @@ class SearchSpace:
         gain: share of the model's time that int8 saves on it.
         reverted: what a reverted op becomes.
         int8_drop: `bound` of the fully quantized model's trial.
+        int8_error: its output error, where that is not the sum of `sensitivity`: the ops have been retuned since, and
+            all of them together were not tried, because that was not expected to be enough.
     """
 
     ops: tuple[str, ...]
@@ -29,6 +31,7 @@ class SearchSpace:
     gain: dict[str, float]
     reverted: Precision
     int8_drop: float
+    int8_error: float | None = None
 
     def candidate(self, floats: Iterable[str]) -> Candidate:
         """The candidate in which exactly `floats` are reverted."""

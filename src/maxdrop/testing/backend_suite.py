@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -142,7 +143,7 @@ class BackendSuite:
         case = self.make_case()
         ticks: list[int] = []
         found = case.backend.observe(case.model, case.requests, iter(case.samples), ticks.append)
-        assert found.tensors.keys() == {request.value for request in case.requests}
+        assert found.tensors.keys() == {request.key for request in case.requests}
         assert found.graph == case.backend.graph(case.model).fingerprint
         assert ticks == list(range(1, len(case.samples) + 1))
         for tensor in found.tensors.values():
@@ -227,6 +228,11 @@ class BackendSuite:
             shifted = case.backend.apply(case.model, case.plan.model_copy(update={"edits": (shift,)}), arrays)
             assert _error(plain, case.outputs(shifted)) > 1e-4, f"the shift of {edit.op} is lost"
 
+    def test_outputs_are_those_of_the_compiled_model(self) -> None:
+        case = self.make_case()
+        for model in (case.model, case.apply(case.plan)):
+            _assert_equal(list(case.backend.outputs(model, case.config, case.samples)), case.outputs(model))
+
     def test_switches_off_is_the_float_model(self) -> None:
         case = self.make_case()
         switchable = case.backend.switchable(case.model, case.plan)
@@ -282,6 +288,40 @@ class BackendSuite:
         seconds = case.backend.latency([case.model, case.apply(case.plan)], {}, case.samples[0], 3)
         assert seconds.shape == (2, 3)
         assert (seconds > 0.0).all()
+
+    def test_ops_get_their_time(self) -> None:
+        case = self.make_case()
+        models = [case.model, case.apply(case.plan)]
+        seconds = case.backend.op_seconds(models, {}, case.samples[0], case.backend.graph(case.model))
+        assert len(seconds) == 2
+        for found in seconds:
+            assert set(case.plan.int8_ops) <= found.keys()
+            assert all(spent >= 0.0 for spent in found.values())
+            assert sum(found.values()) > 0.0
+
+    def test_busy_keeps_what_the_user_says(self) -> None:
+        config = {"INFERENCE_NUM_THREADS": 1}
+        found = self.make_case().backend.busy(config)
+        assert config.items() <= found.items()
+        assert config == {"INFERENCE_NUM_THREADS": 1}
+
+    def test_latency_with_many_inferences_at_a_time(self) -> None:
+        case = self.make_case()
+        seconds = case.backend.latency([case.model], case.backend.busy({}), case.samples[0], 2)
+        assert seconds.shape == (1, 2)
+        assert (seconds > 0.0).all()
+
+    def test_a_copy_for_another_process_gives_the_same_model(self, tmp_path: Path) -> None:
+        case = self.make_case()
+        case.backend.save(case.model, tmp_path / "model.xml")
+        copy = pickle.loads(pickle.dumps(case.backend))
+        copy.limit_threads(1)
+        read = copy.load(tmp_path / "model.xml")
+        quantized = copy.apply(read, case.plan, case.planner.arrays)
+        assert case.files(quantized, tmp_path / "copy") == case.files(case.apply(case.plan), tmp_path / "own")
+        compiled = copy.compile(quantized, case.config)
+        found = [case.run(compiled, sample) for sample in case.samples]
+        assert _error(case.outputs(case.apply(case.plan)), found) < 1e-9
 
     def test_versions_and_machine_are_named(self) -> None:
         backend = self.make_case().backend

@@ -6,7 +6,7 @@ multiply-accumulates, so that tests and examples give the same answer on every m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -99,8 +99,8 @@ class ToyBackend:
             values = model.evaluate(sample)
             for request in requests:
                 seen = _statistics(values[request.value])
-                earlier = found.get(request.value)
-                found[request.value] = seen if earlier is None else earlier.merge(seen)
+                earlier = found.get(request.key)
+                found[request.key] = seen if earlier is None else earlier.merge(seen)
             progress(number + 1)
         return Statistics(found, model.fingerprint())
 
@@ -123,6 +123,15 @@ class ToyBackend:
     def compile(self, model: ToyModel, config: Mapping[str, Any]) -> ToyCompiled:
         """The runnable object; there is nothing to configure."""
         return ToyCompiled(model)
+
+    def outputs(
+        self, model: ToyModel, config: Mapping[str, Any], samples: Iterable[Any]
+    ) -> Iterator[list[NDArray[Any]]]:
+        """Outputs of `model` for one sample after the other."""
+        return (model.run(sample) for sample in samples)
+
+    def limit_threads(self, count: int) -> None:
+        """Numpy is not asked for threads."""
 
     def switchable(self, model: ToyModel, plan: QuantizationPlan) -> Switchable:
         """The model with a switch in front of every int8 op."""
@@ -148,16 +157,17 @@ class ToyBackend:
         self, models: Sequence[ToyModel], config: Mapping[str, Any], sample: Any, blocks: int
     ) -> NDArray[np.float64]:
         """Made-up seconds: so much for each op and each multiply-accumulate, of which int8 takes a quarter."""
-        return np.repeat([[self._seconds(model)] for model in models], blocks, axis=1)
+        return np.repeat([[sum(_seconds(model).values())] for model in models], blocks, axis=1)
 
-    def _seconds(self, model: ToyModel) -> float:
-        kinds = {op.name: op.type for op in model.ops}
-        seconds = 0.0
-        for op in model.ops:
-            speed = "int8" if _is_integer(op, kinds) else "float"
-            cost = 0.0 if op.type in _FREE else _SECONDS_PER_OP
-            seconds += cost + model.macs(op) * _SECONDS_PER_MAC[speed]
-        return seconds
+    def busy(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """There is nothing to configure."""
+        return dict(config)
+
+    def op_seconds(
+        self, models: Sequence[ToyModel], config: Mapping[str, Any], sample: Any, graph: Graph
+    ) -> list[dict[str, float]]:
+        """The same made-up seconds, by op."""
+        return [{op: spent for op, spent in _seconds(model).items() if op in graph} for model in models]
 
     def default_reduced_range(self) -> Literal["all", "first", "none"]:
         """Numpy's sums do not saturate."""
@@ -168,6 +178,16 @@ class ToyBackend:
         kinds = {op.name: op.type for op in compiled.model.ops}
         by_name = {op.name: op for op in compiled.model.ops}
         return {name: _is_integer(by_name[name], kinds) for name in (*plan.int8_ops, *plan.float_ops)}
+
+
+def _seconds(model: ToyModel) -> dict[str, float]:
+    kinds = {op.name: op.type for op in model.ops}
+    found = {}
+    for op in model.ops:
+        speed = "int8" if _is_integer(op, kinds) else "float"
+        cost = 0.0 if op.type in _FREE else _SECONDS_PER_OP
+        found[op.name] = cost + model.macs(op) * _SECONDS_PER_MAC[speed]
+    return found
 
 
 class ToySwitchable:

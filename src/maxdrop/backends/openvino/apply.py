@@ -14,6 +14,7 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset13 as opset
 
+from maxdrop.backends.openvino.apart import keep_readers_apart
 from maxdrop.backends.openvino.bias import add_shift
 from maxdrop.backends.openvino.edits import absorbing_ops, divided_by_factors, multiplied_by_factors
 from maxdrop.backends.openvino.graph import read_constant
@@ -36,7 +37,7 @@ def apply_plan(model: ov.Model, plan: QuantizationPlan, arrays: Arrays, version:
     for name, node in names.nodes.items():
         if node.get_friendly_name() != name:
             node.set_friendly_name(name)
-    absorbing = absorbing_ops(plan)
+    absorbing, forms = absorbing_ops(plan), _forms(names, plan)
     for quantizer in plan.quantizers:
         absorbed = all(use.node in absorbing for use in quantizer.serves)
         if quantizer.constant and _is_weight_only_convolution(names, quantizer, plan):
@@ -48,8 +49,12 @@ def apply_plan(model: ov.Model, plan: QuantizationPlan, arrays: Arrays, version:
     # After the quantizers, so that one on the op's own output sees the shifted values.
     for edit in plan.edits:
         add_shift(names.nodes[edit.op], arrays.get(edit.shift))
+    if plan.quantizers:
+        keep_readers_apart(result)
     result.validate_nodes_and_infer_types()
     _write_info(result, plan, version)
+    for number, (op, form) in enumerate(forms.items()):
+        result.set_rt_info(f"{op}: {form}", ["maxdrop", "forms", f"op{number}"])
     return result
 
 
@@ -148,6 +153,16 @@ def _constant(data: NDArray[Any], name: str) -> Any:
     node = opset.constant(np.ascontiguousarray(data))
     node.set_friendly_name(name)
     return node
+
+
+def _forms(names: Names, plan: QuantizationPlan) -> dict[str, str]:
+    """By int8 op, for people: how it was tuned."""
+    found: dict[str, list[str]] = {}
+    for use in (use for q in plan.quantizers if not q.constant for use in q.serves):
+        form = plan.policy.tuned.get(names.value(names.nodes[use.node].input_value(use.index)))
+        if form is not None and form.text not in found.setdefault(use.node, []):
+            found[use.node].append(form.text)
+    return {op: "; ".join(texts) for op, texts in found.items()}
 
 
 def _write_info(model: ov.Model, plan: QuantizationPlan, version: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 
 from maxdrop.backends.openvino.apply import apply_plan
 from maxdrop.backends.openvino.executed import executed_in_int8
+from maxdrop.backends.openvino.feed import infer
 from maxdrop.backends.openvino.graph import build_graph
 from maxdrop.backends.openvino.isa import saturates
 from maxdrop.backends.openvino.latency import block_latencies
+from maxdrop.backends.openvino.messages import last_line
 from maxdrop.backends.openvino.observe import observe
+from maxdrop.backends.openvino.profile import COUNTERS, kernel_names, op_seconds
 from maxdrop.backends.openvino.switchable import OpenVINOSwitchable
 from maxdrop.data.graph import Graph
 from maxdrop.data.plan import Arrays, QuantizationPlan
@@ -28,6 +31,7 @@ from maxdrop.errors import PlanError, ValidationError
 from maxdrop.version import VERSION
 
 _DEVICES = {"ANY": "CPU", "CPU": "CPU", "CPU_SPR": "CPU", "GPU": "GPU", "NPU": "NPU"}
+_PROFILED_RUNS = 30
 
 
 class OpenVINOBackend:
@@ -41,8 +45,13 @@ class OpenVINOBackend:
     def __init__(self, target: str = "ANY") -> None:
         self._core = ov.Core()
         self._viewed: tuple[ov.Model, Graph] | None = None
+        self._target = target
+        self._threads: dict[str, Any] = {}
         self._wanted = _DEVICES[target]
         self.device = self._wanted if self._wanted in self._core.available_devices else "CPU"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._target,)
 
     @property
     def versions(self) -> dict[str, str]:
@@ -89,12 +98,38 @@ class OpenVINOBackend:
         return apply_plan(model, plan, arrays, VERSION)
 
     def compile(self, model: ov.Model, config: Mapping[str, Any]) -> ov.CompiledModel:
-        """The compiled model that the user's validation function receives."""
-        return self._core.compile_model(model, self.device, dict(config))
+        """The compiled model that the user's validation function receives.
+
+        Raises:
+            ValidationError: when the device does not take the configuration.
+        """
+        try:
+            return self._core.compile_model(model, self.device, {**self._threads, **config})
+        except RuntimeError as error:
+            if not config:
+                raise
+            message = (
+                f"`compile_config` must hold properties of OpenVINO's {self.device} device, with values that it takes, "
+                f"but the model cannot be compiled with {dict(config)}: {last_line(error)}"
+            )
+            raise ValidationError(message) from error
+
+    def limit_threads(self, count: int) -> None:
+        """Compile models for at most `count` threads from now on, unless the user's configuration says otherwise."""
+        self._threads = {"INFERENCE_NUM_THREADS": count} if self.device == "CPU" else {}
+
+    def outputs(
+        self, model: ov.Model, config: Mapping[str, Any], samples: Iterable[Any]
+    ) -> Iterator[list[NDArray[Any]]]:
+        """Outputs of `model`, compiled with `config`, for one sample after the other."""
+        request = self.compile(model, config).create_infer_request()
+        for number, sample in enumerate(samples):
+            infer(request, sample, number)
+            yield [request.get_output_tensor(i).data.copy() for i in range(len(model.outputs))]
 
     def switchable(self, model: ov.Model, plan: QuantizationPlan) -> Switchable:
         """One compiled model in which each op of the plan can be switched between float and int8."""
-        return OpenVINOSwitchable(model, plan)
+        return OpenVINOSwitchable(model, plan, self._threads)
 
     def executed(self, compiled: Any, plan: QuantizationPlan) -> dict[str, bool]:
         """For each op of the plan, whether the runtime really executes it in integers."""
@@ -103,8 +138,19 @@ class OpenVINOBackend:
     def latency(
         self, models: Sequence[ov.Model], config: Mapping[str, Any], sample: Any, blocks: int
     ) -> NDArray[np.float64]:
-        """Seconds of one inference, float64 (models, blocks), measured in turns."""
+        """Seconds per inference, float64 (models, blocks), measured in turns."""
         return block_latencies([self.compile(model, config) for model in models], sample, blocks)
+
+    def busy(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """`config` for many inferences at a time, unless it says otherwise itself."""
+        return {"PERFORMANCE_HINT": "THROUGHPUT", **config}
+
+    def op_seconds(
+        self, models: Sequence[ov.Model], config: Mapping[str, Any], sample: Any, graph: Graph
+    ) -> list[dict[str, float]]:
+        """Seconds of each op in one inference of each model, by the runtime's counters."""
+        compiled = [self.compile(model, {**config, **COUNTERS}) for model in models]
+        return op_seconds(compiled, sample, kernel_names(graph), _PROFILED_RUNS)
 
     def default_reduced_range(self) -> Literal["all", "first", "none"]:
         """Which weights need 7 of 8 bits on the target when the user does not say."""
@@ -130,5 +176,5 @@ class OpenVINOBackend:
         try:
             return self._core.read_model(path)
         except RuntimeError as error:
-            message = f"{path} must be a model that OpenVINO reads (.xml, .onnx, ...), but: {error}"
+            message = f"{path} must be a model that OpenVINO reads (.xml, .onnx, ...), but: {last_line(error)}"
             raise ValidationError(message) from error

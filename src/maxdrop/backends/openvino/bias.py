@@ -37,7 +37,8 @@ def add_shift(node: Any, shift: NDArray[np.float32]) -> None:
 
 
 def _sole_reader(output: Any) -> Any | None:
-    readers = list(output.get_target_inputs())
+    """The one reader of the numbers, if it adds or multiplies; whoever asks for the shape does not count."""
+    readers = [r for r in output.get_target_inputs() if r.get_node().get_type_name() != "ShapeOf"]
     if len(readers) != 1:
         return None
     reader = readers[0].get_node()

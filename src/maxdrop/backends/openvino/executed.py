@@ -25,19 +25,21 @@ def executed_in_int8(compiled: Any, ops: Iterable[str]) -> dict[str, bool]:
     """
     integer: set[str] = set()
     for node in compiled.get_runtime_model().get_ops():
-        if _info(node, "layerType") in _LAYERS and _INTEGER.search(_info(node, "primitiveType")):
-            integer.update(_origins(node))
+        if info(node, "layerType") in _LAYERS and _INTEGER.search(info(node, "primitiveType")):
+            integer.update(origins(node))
             integer.update(_owners(node))
     return {op: op in integer for op in ops}
 
 
-def _info(node: Any, key: str) -> str:
-    info = node.get_rt_info()
-    return str(info[key].astype(str)) if key in info else ""
+def info(node: Any, key: str) -> str:
+    """One property of a node of the runtime graph; empty where it has none."""
+    found = node.get_rt_info()
+    return str(found[key].astype(str)) if key in found else ""
 
 
-def _origins(node: Any) -> list[str]:
-    parts = _info(node, "originalLayersNames").split(",")
+def origins(node: Any) -> list[str]:
+    """The ops of the model that a node of the runtime graph came from."""
+    parts = info(node, "originalLayersNames").split(",")
     return [*parts, *(_SUFFIX.sub("", part) for part in parts)]
 
 
@@ -45,8 +47,8 @@ def _owners(node: Any) -> Iterator[str]:
     """Ops whose int8 codes the kernel reads, directly or rearranged."""
     for index in range(1, node.get_input_size()):
         source = node.input_value(index).get_node()
-        while _info(source, "layerType") in {"Transpose", "Reorder", "Reshape"}:
+        while info(source, "layerType") in {"Transpose", "Reorder", "Reshape"}:
             source = source.input_value(0).get_node()
-        found = _CODES.match(_info(source, "originalLayersNames"))
+        found = _CODES.match(info(source, "originalLayersNames"))
         if found:
             yield found[1]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import openvino as ov
 
+from maxdrop.backends.openvino.messages import last_line
 from maxdrop.errors import ValidationError
 
 RESET_STATE = "nncf_reset_state"
@@ -37,7 +38,7 @@ def infer(request: ov.InferRequest, sample: Any, number: int, extra: Mapping[str
     except (RuntimeError, TypeError, ValueError, KeyError) as error:
         message = (
             f"every sample must fit the model's inputs ({_signature(own)}), but sample {number} is "
-            f"{describe(sample)}; change the dataset's transform function. The runtime says: {error}"
+            f"{describe(sample)}; change the dataset's transform function. The runtime says: {last_line(error)}"
         )
         raise ValidationError(message) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -11,13 +12,13 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset13 as opset
 
+from maxdrop.backends.openvino.apart import set_readers_apart
 from maxdrop.backends.openvino.naming import Names
 from maxdrop.backends.openvino.shapes import known_sizes, partial_shape
 from maxdrop.backends.openvino.streaming import run_in_order, run_overlapped
 from maxdrop.data.statistics import Request, TensorStatistics
 
 ROWS_PER_SAMPLE = 9
-MEMORY_CAP = 512 * 2**20
 _F32 = np.float32
 
 
@@ -39,15 +40,19 @@ def observe(
     if first is None:
         return {}
     watched, known = _watched(model, requests, first)
-    collectors = [_Collector(r, MEMORY_CAP // max(len(known), 1)) for r in known]
+    collectors = [_Collector(r) for r in known]
     outputs = range(len(watched.outputs) - 4 * len(known), len(watched.outputs))
     # A stateful model's samples depend on the ones before them, so they run one after another.
-    run = run_in_order if watched.get_sinks() else run_overlapped
+    run = run_overlapped
+    if _is_quantized(watched):
+        run = partial(run_in_order, simulated=True)
+    elif watched.get_sinks():
+        run = run_in_order
     for number, found in enumerate(run(watched, chain([first], source), outputs)):
         for i, collector in enumerate(collectors):
             collector.add(*found[4 * i : 4 * i + 4])
         progress(number + 1)
-    return {c.request.value: c.result() for c in collectors if c.count}
+    return {c.request.key: c.result() for c in collectors if c.count}
 
 
 def _watched(model: ov.Model, requests: Sequence[Request], sample: Any) -> tuple[ov.Model, list[Request]]:
@@ -56,15 +61,29 @@ def _watched(model: ov.Model, requests: Sequence[Request], sample: Any) -> tuple
     watched = model.clone()
     names = Names(watched)
     known = [r for r in requests if not names.output(r.value).get_partial_shape().rank.is_dynamic]
+    quantized = _is_quantized(watched)
     for request in known:
         output = names.output(request.value)
+        if quantized:
+            set_readers_apart(output, f"{request.key}/watched")
         shape = sizes.get(request.value) or partial_shape(output) or ()
         watched.add_results([opset.result(x) for x in _reductions(output, request.channel_axis, shape)])
     return watched, known
 
 
+def _is_quantized(model: ov.Model) -> bool:
+    """Whether the int8 kernels have to be kept out.
+
+    OpenVINO 2026.4 scales twice what a reduction reads from one, and mixes up int8 weights of float convolutions when
+    it runs more than one stream.
+    """
+    return any(node.get_type_name() == "FakeQuantize" for node in model.get_ops())
+
+
 def _reductions(value: Any, channel_axis: int, shape: tuple[int | None, ...]) -> list[Any]:
     """Minimum, maximum and mean of each channel of each sample, and a few positions with all channels."""
+    if not shape:
+        value, shape = opset.unsqueeze(value, opset.constant(np.array([0], np.int64))).output(0), (1,)
     rank = len(shape)
     channel = channel_axis % rank
     if value.get_element_type() != ov.Type.f32:
@@ -98,12 +117,11 @@ def _every_nth(value: Any, shape: tuple[int | None, ...], axes: list[int]) -> An
 
 
 class _Collector:
-    """Aggregates one value over the samples; holds at most `cap` bytes of rows."""
+    """Aggregates one value over the samples."""
 
-    def __init__(self, request: Request, cap: int) -> None:
+    def __init__(self, request: Request) -> None:
         self.request = request
         self.count = 0
-        self._cap = cap
         self._low: list[NDArray[Any]] = []
         self._high: list[NDArray[Any]] = []
         self._sum: NDArray[np.float64] | None = None
@@ -120,6 +138,10 @@ class _Collector:
         low, high, mean = (np.reshape(x, (-1, channels)) for x in (low, high, mean))
         if low.size == 0:
             return
+        rows = np.reshape(rows, (-1, channels))
+        if not self.request.batchwise:
+            low, high = low.min(axis=0, keepdims=True), high.max(axis=0, keepdims=True)
+            mean = mean.mean(axis=0, keepdims=True, dtype=np.float64)
         batch = len(low)
         self._low.append(low.min(axis=1).copy())
         self._high.append(high.max(axis=1).copy())
@@ -139,7 +161,7 @@ class _Collector:
             self._rows.append(part.astype(_F32))
             self._row_sample.append(self.count)
             self._bytes += self._rows[-1].nbytes
-            if self._bytes > self._cap and len(self._rows) > 2:
+            if self._bytes > self.request.most_bytes and len(self._rows) > 2:
                 self._thin()
         self.count += 1
 

@@ -17,11 +17,13 @@ class Provenance:
         version: of maxdrop.
         plan_key: key of the plan it follows.
         float_ops: the ops that stayed float, each with the reason.
+        forms: the int8 ops that depart from the policy, each with how.
     """
 
     version: str
     plan_key: str
     float_ops: dict[str, str]
+    forms: dict[str, str]
 
 
 def read_provenance(model: Any, names: Collection[str]) -> Provenance | None:
@@ -33,15 +35,21 @@ def read_provenance(model: Any, names: Collection[str]) -> Provenance | None:
     """
     if not model.has_rt_info([_ROOT, "plan_key"]):
         return None
-    entries: dict[str, str] = {}
-    if model.has_rt_info([_ROOT, "float_ops"]):
-        entries = model.get_rt_info([_ROOT, "float_ops"]).value
-    ordered = sorted(entries.items(), key=lambda item: int(item[0].removeprefix("op")))
     return Provenance(
         version=str(model.get_rt_info([_ROOT, "version"]).value),
         plan_key=str(model.get_rt_info([_ROOT, "plan_key"]).value),
-        float_ops=dict(_split(str(getattr(text, "value", text)), names) for _, text in ordered),
+        float_ops=_by_op(model, "float_ops", names),
+        forms=_by_op(model, "forms", names),
     )
+
+
+def _by_op(model: Any, key: str, names: Collection[str]) -> dict[str, str]:
+    """The texts under `key`, by op."""
+    if not model.has_rt_info([_ROOT, key]):
+        return {}
+    entries = model.get_rt_info([_ROOT, key]).value
+    ordered = sorted(entries.items(), key=lambda item: int(item[0].removeprefix("op")))
+    return dict(_split(str(getattr(text, "value", text)), names) for _, text in ordered)
 
 
 def _split(text: str, names: Collection[str]) -> tuple[str, str]:

@@ -13,25 +13,29 @@ from maxdrop.backends.openvino.feed import infer, keyed_inputs
 Outputs = list[NDArray[Any]]
 
 _CONFIG = {"INFERENCE_PRECISION_HINT": "f32"}
+_SIMULATED = {"LP_TRANSFORMS_MODE": "NO"}
 
 
-def run_in_order(model: ov.Model, samples: Iterable[Any], outputs: Sequence[int]) -> Iterator[Outputs]:
+def run_in_order(
+    model: ov.Model, samples: Iterable[Any], outputs: Sequence[int], *, simulated: bool = False
+) -> Iterator[Outputs]:
     """One sample after another.
 
     Args:
         model: to compile and run in float32.
         samples: see `feed.infer` for their forms.
         outputs: numbers of the outputs to return.
+        simulated: compute FakeQuantize in float instead of turning it into int8 kernels.
     """
-    compiled = ov.Core().compile_model(model, "CPU", {**_CONFIG, "PERFORMANCE_HINT": "LATENCY"})
-    request = compiled.create_infer_request()
+    config = {**_CONFIG, "PERFORMANCE_HINT": "LATENCY", **(_SIMULATED if simulated else {})}
+    request = ov.Core().compile_model(model, "CPU", config).create_infer_request()
     for number, sample in enumerate(samples):
         infer(request, sample, number)
         yield _read(request, outputs)
 
 
 def run_overlapped(model: ov.Model, samples: Iterable[Any], outputs: Sequence[int]) -> Iterator[Outputs]:
-    """Several samples at a time, which uses the processor better; same arguments and results as `run_in_order`."""
+    """Several samples at a time, which uses the processor better; same results as `run_in_order`."""
     compiled = ov.Core().compile_model(model, "CPU", {**_CONFIG, "PERFORMANCE_HINT": "THROUGHPUT"})
     finished: dict[int, Outputs] = {}
     queue = ov.AsyncInferQueue(compiled)

@@ -5,7 +5,7 @@ One compilation serves every subset of ops. Weights stay float in it; it ranks o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,9 +27,10 @@ class OpenVINOSwitchable:
     Args:
         model: the float model; stays as it is.
         plan: gives the quantizers of every op that gets a switch.
+        config: more to compile it with.
     """
 
-    def __init__(self, model: ov.Model, plan: QuantizationPlan) -> None:
+    def __init__(self, model: ov.Model, plan: QuantizationPlan, config: Mapping[str, Any] | None = None) -> None:
         self._ops = list(plan.int8_ops)
         self._index = {op: i for i, op in enumerate(self._ops)}
         switched = model.clone()
@@ -40,6 +41,7 @@ class OpenVINOSwitchable:
         switched.validate_nodes_and_infer_types()
         # Without the low-precision passes FakeQuantize is simulated in float and fuses into its neighbours.
         config = {
+            **(config or {}),
             "INFERENCE_PRECISION_HINT": "f32",
             "PERFORMANCE_HINT": "LATENCY",
             "LP_TRANSFORMS_MODE": "NO",

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from maxdrop.data.trace import Trial
 from maxdrop.search.criterion import Criterion
 from maxdrop.search.curve import DropCurve, fit_curve
+from maxdrop.search.loop import WORTHWHILE
 from maxdrop.search.space import Proposal, SearchSpace, Steps
 
 _AIMS = (0.85, 0.6)
@@ -59,8 +60,11 @@ class _Seen:
 
 
 def bracket(space: SearchSpace, criterion: Criterion) -> Steps:
-    """The default strategy; the caller has already seen that the fully quantized model fails."""
-    seen = _Seen([(space.error(()), space.int8_drop)], [frozenset()])
+    """The default strategy; the caller has already seen that the fully quantized model fails, or expects it."""
+    if space.int8_error is None:
+        seen = _Seen([(space.error(()), space.int8_drop)], [frozenset()])
+    else:
+        seen = _Seen([(space.int8_error, space.int8_drop)], [])
     order = removal_order(space)
     kept = yield from _first_passing(space, criterion, order, seen)
     yield from _prune(space, criterion, order[:kept], seen)
@@ -103,11 +107,15 @@ def _guess(space: SearchSpace, order: list[str], seen: _Seen, max_drop: float, e
         return middle
     left = space.error(order[:failing])
     aim = max_drop * (_AIMS[step] if passing == len(order) else _NEAR)
+    guess = passing - 1
     for count in range(failing + 1, passing):
         left -= space.sensitivity[order[count - 1]]
         if curve(max(left, 0.0)) <= aim:
-            return count
-    return passing - 1
+            guess = count
+            break
+    if passing == len(order) and space.time(order[guess:]) < WORTHWHILE:
+        return middle  # it would end the search; a tight limit makes every prediction say so, and proves nothing
+    return guess
 
 
 def _secant(

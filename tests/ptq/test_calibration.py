@@ -1,0 +1,113 @@
+"""What a calibration pass watches, and how much of it is held."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import pytest
+from openvino import opset13 as op
+
+from maxdrop.backends.openvino.observe import observe
+from maxdrop.data.spec import Policy
+from maxdrop.data.statistics import Request
+from maxdrop.ptq.calibration import calibration_requests
+from maxdrop.testing.toy_backend import ToyBackend
+from tests.graphs.check import BACKEND
+from tests.graphs.layers import const, conv, model, named, normal, parameter, rng
+from tests.test_parameter_ranges import two_axes
+from tests.toys import toy_model
+
+ROWS = 9
+
+
+def images(count: int, batch: int = 1) -> list[Any]:
+    return [rng(f"rows{i}").standard_normal((batch, 16, 12, 12)).astype(np.float32) for i in range(count)]
+
+
+def one_convolution() -> ov.Model:
+    x = parameter((-1, 16, 12, 12))
+    return model([conv(x, 4, "c")], [x])
+
+
+def test_each_axis_that_is_summed_over_is_watched() -> None:
+    graph = BACKEND.graph(two_axes())
+    requests = calibration_requests(graph, ["by_rows", "by_columns"])
+    assert {request.value for request in requests} == {"y"}
+    assert sorted(request.channel_axis for request in requests) == [-2, -1]
+    assert len({request.key for request in requests}) == 2
+    samples = [rng(f"axes{i}").standard_normal((1, 16, 16)).astype(np.float32) for i in range(4)]
+    found = BACKEND.observe(two_axes(), requests, samples, lambda done: None)
+    seen = np.maximum(np.stack(samples), 0)[:, 0]
+    for axis, rest in ((-1, (0, 1)), (-2, (0, 2))):
+        np.testing.assert_allclose(found.along("y", axis).channel_mean, seen.mean(axis=rest), rtol=1e-5)
+    assert not np.allclose(found.along("y", -1).channel_mean, found.along("y", -2).channel_mean)
+
+
+def test_readers_of_one_axis_share_their_statistics() -> None:
+    x = parameter((1, 4, 16))
+    ends = [named(op.matmul(x, const(normal(name, 16, 8)), False, False), name) for name in "ab"]
+    requests = calibration_requests(BACKEND.graph(model(ends, [x])), ["a", "b"])
+    assert [(r.value, r.key) for r in requests] == [("x", "x")]
+
+
+def test_outputs_are_watched_only_when_they_are_to_be_quantized() -> None:
+    graph, ops = ToyBackend().graph(toy_model()), ["a", "b", "c", "d", "e"]
+    plain = {request.value for request in calibration_requests(graph, ops)}
+    outputs = {request.value for request in calibration_requests(graph, ops, Policy(quantize_outputs=True))}
+    assert outputs - plain == {"sum"}
+
+
+def test_the_memory_is_shared_among_all_values() -> None:
+    graph = ToyBackend().graph(toy_model())
+    requests = calibration_requests(graph, ["a", "b", "c", "d", "e"], Policy(statistics_memory_mb=3))
+    assert 2.9 * 2**20 < sum(request.most_bytes for request in requests) <= 3 * 2**20
+
+
+@pytest.mark.parametrize("samples", [1, 4, 64])
+def test_no_more_rows_are_held_than_memory_was_given(samples: int) -> None:
+    """Whole samples are dropped, evenly, and everything that is not a row stays exact."""
+    a_sample = ROWS * 16 * 4
+    whole, capped = (
+        observe(one_convolution(), [Request("x", 1, most_bytes=most)], images(samples), lambda done: None)["x"]
+        for most in (2**30, 4 * a_sample)
+    )
+    assert whole.rows.nbytes == samples * a_sample
+    assert capped.rows.nbytes <= 4 * a_sample
+    assert capped.rows.nbytes >= min(samples, 2) * a_sample
+    assert np.ptp(np.diff(np.unique(capped.row_sample))) == 0 if samples > 2 else True
+    for name in ("sample_min", "sample_max", "channel_min", "channel_max", "channel_mean"):
+        np.testing.assert_array_equal(getattr(capped, name), getattr(whole, name))
+
+
+@pytest.mark.parametrize("batchwise", [True, False])
+def test_a_batch_is_several_samples_or_one(batchwise: bool) -> None:
+    batches = images(3, batch=4)
+    found = observe(one_convolution(), [Request("x", 1, batchwise=batchwise)], batches, lambda done: None)["x"]
+    stacked = np.stack(batches)
+    axes = (2, 3, 4) if batchwise else (1, 2, 3, 4)
+    np.testing.assert_array_equal(found.sample_max, stacked.max(axis=axes).ravel())
+    np.testing.assert_allclose(found.channel_mean, stacked.mean(axis=(0, 1, 3, 4)), atol=1e-6)
+    assert found.count == (12 if batchwise else 3)
+    assert set(found.row_sample.tolist()) == set(range(found.count))
+
+
+@pytest.mark.parametrize("batch", [1, -1])
+def test_what_is_seen_of_a_quantized_model_is_what_it_computes(batch: int) -> None:
+    """Watching must not change the result, which in this runtime it does unless the int8 kernels are kept out."""
+    x = parameter((batch, 8, 8, 8))
+    y = conv(conv(x, 8, "a", kernel=1), 8, "b", kernel=1)
+    ends = [np.float32(end) for end in (-4.0, 3.97)]
+    y = op.fake_quantize(y, *ends, *ends, 256)
+    made = model([conv(y, 8, "c", kernel=1)], [x])
+    for node in made.get_ordered_ops():
+        if node.get_friendly_name() == "b":
+            q = op.fake_quantize(node.input_value(0), *ends, *ends, 256)
+            node.input(0).replace_source_output(q.output(0))
+    samples = [rng(f"seen{i}").standard_normal((1, 8, 8, 8)).astype(np.float32) for i in range(6)]
+    compiled = ov.compile_model(made, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    truth = np.mean([compiled(x)[0].mean(axis=(0, 2, 3)) for x in samples], axis=0)
+    bias = normal("c/bias", 8, scale=0.2)
+    found = observe(made, [Request(name, 1) for name in "abc"], samples, lambda done: None)
+    np.testing.assert_allclose(found["c"].channel_mean + bias, truth, atol=2e-3)
