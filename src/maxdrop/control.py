@@ -280,6 +280,7 @@ class AccuracyControl:
             self._ranking_size,
             executor,
             self._progress,
+            self._control.deadline,
         )
 
     def _save_intermediate(self, planner: Planner) -> None:

@@ -33,6 +33,12 @@ LEAST_ROWS = 32
 
 MOST_ROWS = 256
 
+_SCREENED = slice(1, None, 3)
+"""Strengths that are tried first; the error changes little from one to the next."""
+
+_HOPELESS = 0.95
+"""Share of the error that these may leave at most, or the others are not tried."""
+
 _LIMIT = 1e2
 
 
@@ -152,11 +158,20 @@ def choose_factors(
     if len(unseen) < LEAST_ROWS:
         return None
     error = OutputError(unseen[:: -(-len(unseen) // MOST_ROWS)], readers, spec)
-    fitted = [factors_for(seen, readers, alpha) for alpha in alphas]
-    errors = [error(_unclipped(seen, factors, spec), factors) for factors in fitted]
-    if min(errors) >= demand.gain * error(_unclipped(seen, np.ones_like(fitted[0]), spec)):
+
+    def error_at(alpha: float) -> float:
+        factors = factors_for(seen, readers, alpha)
+        return error(_unclipped(seen, factors, spec), factors)
+
+    plain = error(_unclipped(seen, np.ones(seen.rows.shape[1], np.float32), spec))
+    errors = {alpha: error_at(alpha) for alpha in alphas[_SCREENED]}
+    if min(errors.values()) >= _HOPELESS * plain:
         return None
-    best = factors_for(statistics, readers, alphas[int(np.argmin(errors))])
+    errors.update({alpha: error_at(alpha) for alpha in alphas if alpha not in errors})
+    chosen = min(alphas, key=errors.__getitem__)
+    if errors[chosen] >= demand.gain * plain:
+        return None
+    best = factors_for(statistics, readers, chosen)
     return best if error(params_of(best), best) < demand.gain * error(params_of(None)) else None
 
 

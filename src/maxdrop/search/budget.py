@@ -9,6 +9,12 @@ from dataclasses import dataclass
 
 from maxdrop.data.trace import Trial
 
+OUT_OF_TIME = "the time budget was spent"
+
+
+class OutOfTimeError(Exception):
+    """Raised in the middle of work that a time budget cuts off."""
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -45,5 +51,5 @@ class Budget:
         """Why nothing may be started any more, or None: the next trial may take as long as the longest so far."""
         longest = max((t.seconds for t in trials if t.state != "failed"), default=0.0)
         if self.deadline is not None and time.monotonic() + longest >= self.deadline:
-            return "the time budget was spent"
+            return OUT_OF_TIME
         return None

@@ -10,7 +10,7 @@ from maxdrop.data.plan import Candidate, QuantizationPlan
 from maxdrop.data.spec import Precision
 from maxdrop.data.trace import Note, Role, Trace, Trial
 from maxdrop.ptq.build import Planner
-from maxdrop.search.budget import Budget
+from maxdrop.search.budget import OUT_OF_TIME, Budget, OutOfTimeError
 from maxdrop.search.criterion import Criterion
 from maxdrop.search.curve import DropCurve
 from maxdrop.search.gain import gain_by_op
@@ -169,8 +169,12 @@ def _search(executor: Executor, planner: Planner, trace: Trace, setup: Setup, fo
     found.reason = _begun(planner, trace, setup) or ""
     if found.reason:
         return
-    if SENSITIVITY not in trace.notes:
-        trace.add(Note(name=SENSITIVITY, content=setup.rank()))
+    try:
+        if SENSITIVITY not in trace.notes:
+            trace.add(Note(name=SENSITIVITY, content=setup.rank()))
+    except OutOfTimeError:
+        found.reason = OUT_OF_TIME
+        return
     if GAIN not in trace.notes:
         trace.add(Note(name=GAIN, content=setup.gain()))
     rule = _rejection(trace, setup, found)
@@ -196,9 +200,7 @@ def _climb(executor: Executor, trace: Trace, setup: Setup, found: Found, rule: R
     given up.
     """
     sensitivity = trace.notes[SENSITIVITY]
-    if setup.retune is not None and RETUNED not in trace.notes:
-        trace.add(Note(name=RETUNED, content=setup.retune(sensitivity).model_dump(mode="json")))
-    retuned = Retuned.model_validate(trace.notes[RETUNED]) if setup.retune is not None else None
+    retuned = _retuned(trace, setup, sensitivity)
     if retuned is None or not retuned.forms or found.int8 is None or found.int8.bound is None:
         return False
     plain = found.planner
@@ -220,6 +222,18 @@ def _climb(executor: Executor, trace: Trace, setup: Setup, found: Found, rule: R
     else:
         found.tried = trial
     return False
+
+
+def _retuned(trace: Trace, setup: Setup, sensitivity: dict[str, float]) -> Retuned | None:
+    """What retuning came to, once for a trace; None where it is not wanted or took too long."""
+    if setup.retune is None:
+        return None
+    try:
+        if RETUNED not in trace.notes:
+            trace.add(Note(name=RETUNED, content=setup.retune(sensitivity).model_dump(mode="json")))
+    except OutOfTimeError:
+        return None
+    return Retuned.model_validate(trace.notes[RETUNED])
 
 
 def _error_left(retuned: Retuned, before: Mapping[str, float]) -> float:
