@@ -42,10 +42,14 @@ def histogram(statistics: TensorStatistics, importance: NDArray[Any] | None = No
     lowest, highest = each[np.argmin(statistics.channel_min)], each[np.argmax(statistics.channel_max)]
     ends = [np.full(statistics.count, EXTREME * end) for end in (lowest, highest)]
     weights = np.concatenate([np.tile(each, len(statistics.rows)), *ends])
-    if elements.min() == elements.max():
+    low, high = elements.min(), elements.max()
+    if low == high:
         return Histogram(elements[:1], np.array([weights.sum()]))
-    counts, edges = np.histogram(elements, bins=BINS, weights=weights)
-    centers = 0.5 * (edges[1:] + edges[:-1])
+    # numpy's own histogram moves elements at the edges to the bin they belong to, and takes three times as long.
+    width = (high - low) / BINS
+    bins = np.minimum(((elements - low) / width).astype(np.intp), BINS - 1)
+    counts = np.bincount(bins, weights, BINS)
+    centers = low + (np.arange(BINS) + 0.5) * width
     return Histogram(centers[counts > 0.0], counts[counts > 0.0])
 
 
