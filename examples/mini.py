@@ -19,6 +19,7 @@ from maxdrop.data.plan import Candidate
 from maxdrop.data.spec import Policy, Precision
 from maxdrop.data.trace import Trace, TraceHeader
 from maxdrop.dataset import Dataset
+from maxdrop.executors.materials import Materials
 from maxdrop.executors.serial import SerialExecutor
 from maxdrop.ptq.build import Planner
 from maxdrop.ptq.calibration import calibration_requests
@@ -90,7 +91,7 @@ def main() -> None:
     criterion = Criterion(max_drop=MAX_DROP)
     trace = Trace(None, TraceHeader(versions=backend.versions, model=graph.fingerprint, settings={}))
     scorer = Scorer(validate, ValidationItems(validation), Limits(criteria={"": criterion}))
-    executor = SerialExecutor(backend, model, planner, scorer, {}, trace)
+    executor = SerialExecutor(Materials(backend, model, planner, {}, trace), scorer)
     floating, int8 = executor.score_float(), executor.run(Candidate(), "int8")
 
     # 5. Search: which ops disturb the output when they alone are quantized, against the time that int8 saves on them.

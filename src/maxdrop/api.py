@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from maxdrop.control import AccuracyControl, ControlOptions
+from maxdrop.arguments import ControlArguments
+from maxdrop.control import AccuracyControl
 from maxdrop.data.plan import Candidate
 from maxdrop.data.spec import Placement
 from maxdrop.dataset import Dataset
-from maxdrop.errors import TargetNotReachedError, ValidationError
+from maxdrop.errors import TargetNotReachedError
 from maxdrop.executors.choice import ExecutorName
 from maxdrop.options import (
     AdvancedAccuracyRestorerParameters,
@@ -32,12 +32,6 @@ from maxdrop.result import AccuracyControlResult
 from maxdrop.scopes import IgnoredScope
 from maxdrop.search.forecast import Forecast
 from maxdrop.search.gain import Objective
-from maxdrop.search.limits import make_limits
-
-_OF_THE_SEARCH = (
-    "allow_slower", "max_validations", "holdout", "strategy", "seed", "objective", "executor", "workers",
-)  # fmt: skip
-"""Arguments that `ControlOptions` takes as they are."""
 
 ValidationFunction = Any
 """validate(compiled_model, items) -> float | (float, per-item values)."""
@@ -211,8 +205,17 @@ def control_accuracy(
         Exception: whatever the validation function raises, with its own traceback; from a worker, the traceback there
             is the exception's cause.
     """
-    run = _make_search(locals())
-    result = run.run(calibration_dataset, validation_dataset, validation_fn)
+    arguments = ControlArguments(
+        max_drop=max_drop, drop_type=drop_type, higher_is_better=higher_is_better, min_metric=min_metric,
+        confidence=confidence, holdout=holdout, preset=preset, target_device=target_device, subset_size=subset_size,
+        fast_bias_correction=fast_bias_correction, model_type=model_type, ignored_scope=ignored_scope,
+        advanced_quantization_parameters=advanced_quantization_parameters,
+        advanced_accuracy_restorer_parameters=advanced_accuracy_restorer_parameters,
+        placement=placement, objective=objective, compile_config=compile_config, max_validations=max_validations,
+        time_budget=time_budget, strategy=strategy, seed=seed, executor=executor, workers=workers,
+        output_dir=output_dir, allow_slower=allow_slower, strict=strict, progress=progress,
+    )  # fmt: skip
+    result = _make_search(model, arguments).run(calibration_dataset, validation_dataset, validation_fn)
     if not result.reached:
         message = (
             f"no 8-bit model that pays is within max_drop={max_drop}: {result.stop_reason}; returning the float model"
@@ -251,7 +254,8 @@ def predict_cost(
         model, calibration_dataset, validation_dataset, validation_fn, **options
     )  # fmt: skip
     given.apply_defaults()
-    return _make_search(given.arguments).forecast(calibration_dataset, validation_dataset, validation_fn)
+    arguments = ControlArguments(**given.kwargs)
+    return _make_search(model, arguments).forecast(calibration_dataset, validation_dataset, validation_fn)
 
 
 def quantize_with_accuracy_control(
@@ -290,32 +294,8 @@ def quantize_with_accuracy_control(
     ).model
 
 
-def _make_search(given: Mapping[str, Any]) -> AccuracyControl:
-    """The search that `control_accuracy` starts with these arguments."""
-    limits = make_limits(
-        given["max_drop"], DropType(given["drop_type"]).value, given["higher_is_better"], given["min_metric"],
-        given["confidence"], given["seed"],
-    )  # fmt: skip
-    options = QuantizeOptions(
-        given["preset"], given["target_device"], given["subset_size"], given["fast_bias_correction"],
-        given["model_type"], given["ignored_scope"], given["advanced_quantization_parameters"],
-        given["placement"] or ("all" if given["objective"] == "size" else "measured"),
-    )  # fmt: skip
-    budget, folder = given["time_budget"], given["output_dir"]
-    control = ControlOptions(
-        limit=limits,
-        restorer=given["advanced_accuracy_restorer_parameters"] or AdvancedAccuracyRestorerParameters(),
-        compile_config=dict(given["compile_config"] or {}),
-        deadline=None if budget is None else time.monotonic() + _positive("time_budget", budget),
-        output_dir=None if folder is None else Path(folder),
-        **{name: given[name] for name in _OF_THE_SEARCH},
-    )
-    prepared = open_and_resolve(given["model"], options)
-    return AccuracyControl(prepared, options, control, ProgressReporter(given["progress"]))
-
-
-def _positive(name: str, value: float) -> float:
-    if not value > 0:
-        message = f"`{name}` must be > 0, but got {value}"
-        raise ValidationError(message)
-    return value
+def _make_search(model: Any, arguments: ControlArguments) -> AccuracyControl:
+    """The search that `control_accuracy` starts."""
+    control, options = arguments.control_options(), arguments.quantize_options()
+    prepared = open_and_resolve(model, options)
+    return AccuracyControl(prepared, options, control, ProgressReporter(arguments.progress))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -16,6 +16,7 @@ from maxdrop.dataset import Dataset
 from maxdrop.delivery import RESULT_TIMINGS, Delivery, deliver
 from maxdrop.errors import ValidationError
 from maxdrop.executors.choice import ExecutorName, check_executor, make_executor
+from maxdrop.executors.materials import Materials
 from maxdrop.folders import check_folder
 from maxdrop.options import AdvancedAccuracyRestorerParameters, RestoreMode
 from maxdrop.payoff_cache import is_cached
@@ -122,16 +123,10 @@ class AccuracyControl:
         self._progress.follow(lambda: standing(trace.trials, trace.notes.get(GAIN, {}), limits, self._budget))
         shown = with_progress(validate, self._progress)
         here, elsewhere = (Scorer(fn, items, limits) for fn in (shown, validate))
+        backend, model = self._prepared.backend, self._prepared.model
+        materials = Materials(backend, model, planner, self._control.compile_config, trace)
         executor = make_executor(
-            self._control.executor,
-            self._control.workers,
-            self._prepared.backend,
-            self._prepared.model,
-            planner,
-            (here, elsewhere),
-            self._control.compile_config,
-            trace,
-            self._progress.stage,
+            self._control.executor, self._control.workers, materials, (here, elsewhere), self._progress.stage
         )
         with closing(executor):
             if self._control.restorer.tune_hyperparams and planner.int8_ops:
@@ -144,15 +139,11 @@ class AccuracyControl:
             setup = self._setup(executor, planner, items, calibration, validate, calibrated.sample)
             found = search(executor, planner, trace, setup)
         delivery = Delivery(
-            self._prepared.backend,
-            self._prepared.model,
-            found.planner,
-            trace,
-            self._control.limits,
-            self._control.compile_config,
+            replace(materials, planner=found.planner),
+            limits,
             self._timing_config,
             self._control.allow_slower or self._control.objective == "size",
-            Scorer(shown, unseen, self._control.limits) if held else None,
+            Scorer(shown, unseen, limits) if held else None,
         )
         self._progress.follow(str)
         with self._progress.stage("timing the result"):

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from maxdrop.data.graph import Graph
 from maxdrop.data.plan import Candidate, QuantizationPlan
-from maxdrop.data.protocols import Backend
 from maxdrop.data.spec import Precision
-from maxdrop.data.trace import Note, Trace, Trial
+from maxdrop.data.trace import Note, Trial
 from maxdrop.errors import ValidationError
-from maxdrop.ptq.build import Planner
+from maxdrop.executors.materials import Materials
 from maxdrop.result import AccuracyControlResult
 from maxdrop.search.confidence import drop_interval, too_few_items
 from maxdrop.search.forecast import Timings
@@ -43,23 +42,15 @@ class Delivery:
     """What is needed to make a result.
 
     Attributes:
-        backend: of the model.
-        model: the float model.
-        planner: makes plans.
-        trace: of the search.
+        materials: of the result.
         limits: what may be lost.
-        config: the user's compile configuration.
         timing_config: the configuration in which models are timed.
         allow_slower: whether a result that is slower than the float model is wanted.
         held_out: scores a compiled model on the items that the search did not see; None if there are none.
     """
 
-    backend: Backend[Any]
-    model: Any
-    planner: Planner
-    trace: Trace
+    materials: Materials[Any]
     limits: Limits
-    config: Mapping[str, Any]
     timing_config: Mapping[str, Any]
     allow_slower: bool
     held_out: Scorer | None
@@ -97,10 +88,10 @@ def deliver(delivery: Delivery, found: Found, sample: Any) -> AccuracyControlRes
         drop_interval=interval,
         latency=latency,
         plan=plan,
-        arrays=delivery.planner.arrays,
-        trace=delivery.trace,
-        backend=delivery.backend,
-        int8_macs_share=_int8_share(delivery.planner.graph, plan),
+        arrays=delivery.materials.planner.arrays,
+        trace=delivery.materials.trace,
+        backend=delivery.materials.backend,
+        int8_macs_share=_int8_share(delivery.materials.planner.graph, plan),
         drop_upper=chosen.upper,
         holdout_drop=_holdout_drop(delivery, best, model, plan),
         metrics=chosen.metrics or {},
@@ -121,11 +112,12 @@ def _number(metric: float | None) -> float:
 
 def _build(delivery: Delivery, best: Trial | None, sample: Any) -> tuple[Any, QuantizationPlan, Comparison]:
     """Model, plan and latency of the best trial; of the float model when there is none."""
-    floats = dict.fromkeys(delivery.planner.int8_ops, Precision.FLOAT)
+    materials = delivery.materials
+    floats = dict.fromkeys(materials.planner.int8_ops, Precision.FLOAT)
     candidate = best.candidate if best is not None else None
-    plan = delivery.planner(candidate if candidate is not None else Candidate().with_precision(floats))
-    result = delivery.backend.apply(delivery.model, plan, delivery.planner.arrays)
-    models = [delivery.model] if best is None else [delivery.model, result]
+    plan = materials.planner(candidate if candidate is not None else Candidate().with_precision(floats))
+    result = materials.build(plan)
+    models = [materials.model] if best is None else [materials.model, result]
     return result, plan, _compare(delivery, models, sample)
 
 
@@ -136,7 +128,7 @@ def _compare(delivery: Delivery, models: list[Any], sample: Any) -> Comparison:
     """
     rounds: list[NDArray[np.float64]] = []
     for _ in range(_COMPILATIONS):
-        rounds.append(delivery.backend.latency(models, delivery.timing_config, sample, _LATENCY_BLOCKS))
+        rounds.append(delivery.materials.backend.latency(models, delivery.timing_config, sample, _LATENCY_BLOCKS))
         comparisons = [compare(blocks[0], blocks[-1]) for blocks in rounds]
         if not comparisons[-1].is_slower:
             return comparisons[-1]
@@ -153,11 +145,12 @@ def _holdout_drop(delivery: Delivery, best: Trial | None, model: Any, plan: Quan
         return None
     if best is None:
         return 0.0
-    note = delivery.trace.notes.get(_HOLDOUT, {})
+    materials = delivery.materials
+    note = materials.trace.notes.get(_HOLDOUT, {})
     if note.get("plan_key") != plan.key():
         scorer = delivery.held_out
-        before = scorer.whole(delivery.backend.compile(delivery.model, delivery.config))
-        after = scorer.whole(delivery.backend.compile(model, delivery.config))
+        before = scorer.whole(materials.compile(materials.model))
+        after = scorer.whole(materials.compile(model))
         floating = Trial(number=0, role="float", candidate=None, metric=before.metric, metrics=before.metrics)
         try:
             drop: float | None = delivery.limits.without_floors().drop(after, floating)
@@ -165,7 +158,7 @@ def _holdout_drop(delivery: Delivery, best: Trial | None, model: Any, plan: Quan
             warnings.warn(f"the drop on the held-out items is not known: {error}", stacklevel=4)
             drop = None
         note = {"plan_key": plan.key(), "float_metric": before.metric, "metric": after.metric, "drop": drop}
-        delivery.trace.add(Note(name=_HOLDOUT, content=note))
+        materials.trace.add(Note(name=_HOLDOUT, content=note))
     return None if note["drop"] is None else float(note["drop"])
 
 

@@ -21,6 +21,7 @@ from maxdrop.data.plan import Candidate
 from maxdrop.data.spec import Policy, Precision
 from maxdrop.data.trace import Trace, TraceHeader
 from maxdrop.errors import ValidationError
+from maxdrop.executors.materials import Materials
 from maxdrop.executors.pool import count_workers
 from maxdrop.executors.processes import ProcessExecutor
 from maxdrop.executors.resources import available_memory, peak_memory
@@ -51,12 +52,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def serial(case: ExecutorCase) -> SerialExecutor[ToyModel]:
-    return SerialExecutor(case.backend, case.model, case.planner, case.scorer, {}, case.trace)
+    return SerialExecutor(case.materials, case.scorer)
 
 
 def processes(case: ExecutorCase, workers: int | None = 1) -> ProcessExecutor[ToyModel]:
-    local = serial(case)
-    return ProcessExecutor(case.backend, case.model, case.planner, case.scorer, {}, case.trace, local, workers)
+    return ProcessExecutor(case.materials, case.scorer, serial(case), workers)
 
 
 class TestProcesses(ExecutorSuite):
@@ -126,15 +126,15 @@ def test_openvino_in_workers_gives_what_it_gives_here(tmp_path: Path) -> None:
     candidate = Candidate().with_precision(dict.fromkeys(planner.int8_ops[:3], Precision.FLOAT))
     header = TraceHeader(versions={}, model=graph.fingerprint, settings={})
     here, there = Trace(None, header), Trace(None, header)
-    local = SerialExecutor(backend, model, planner, scorer, {}, here)
+    local = SerialExecutor(Materials(backend, model, planner, {}, here), scorer)
     full = [local.score_float(), local.run(Candidate(), "int8")]
     rule = make_rejection(full, Criterion(max_drop=0.5), 128, {"items_alone_equal": True}, 0)
     assert isinstance(rule, Rejection)
     local.run(candidate, "search", rule)
     for trial in full:
         there.add(trial)
-    parent = SerialExecutor(backend, model, planner, scorer, {}, there)
-    with closing(ProcessExecutor(backend, model, planner, scorer, {}, there, parent, None)) as made:
+    materials = Materials(backend, model, planner, {}, there)
+    with closing(ProcessExecutor(materials, scorer, SerialExecutor(materials, scorer), None)) as made:
         ranking = made.sensitivity(planner(Candidate()), samples, lambda done: None)
         made.run(candidate, "search", rule)
     assert there.notes["shared_out"]["plans"] == [there.trials[2].plan_key]

@@ -9,6 +9,7 @@ from maxdrop.data.plan import Candidate
 from maxdrop.data.spec import Policy, Precision
 from maxdrop.data.trace import Trace, TraceHeader, read_trace
 from maxdrop.errors import InternalError
+from maxdrop.executors.materials import Materials
 from maxdrop.executors.serial import SerialExecutor
 from maxdrop.ptq.build import Planner
 from maxdrop.ptq.calibration import calibration_requests
@@ -47,7 +48,8 @@ def executor(metric: Metric, path: Path | None = None) -> tuple[SerialExecutor[T
     statistics = backend.observe(model, requests, toy_samples(4), lambda done: None)
     trace = Trace(path, TraceHeader(versions={}, model=graph.fingerprint, settings={}))
     scorer = Scorer(metric, Items(), Limits(criteria={"": Criterion(max_drop=0.1)}))
-    return SerialExecutor(backend, model, Planner(graph, Policy(), statistics), scorer, {}, trace), trace
+    materials = Materials(backend, model, Planner(graph, Policy(), statistics), {}, trace)
+    return SerialExecutor(materials, scorer), trace
 
 
 def test_an_equal_candidate_is_answered_from_the_trace() -> None:

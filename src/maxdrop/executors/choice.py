@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-from maxdrop.data.protocols import Backend
-from maxdrop.data.trace import Trace
 from maxdrop.errors import ValidationError
+from maxdrop.executors.materials import Materials
 from maxdrop.executors.serial import SerialExecutor
 from maxdrop.executors.stage import Stage
-from maxdrop.ptq.build import Planner
 from maxdrop.search.scoring import Scorer
 from maxdrop.search.session import Executor
 
@@ -37,12 +34,8 @@ def check_executor(name: str, workers: int | None) -> None:
 def make_executor(
     name: ExecutorName,
     workers: int | None,
-    backend: Backend[Any],
-    model: Any,
-    planner: Planner,
+    materials: Materials[Any],
     scorers: tuple[Scorer, Scorer],
-    config: Mapping[str, Any],
-    trace: Trace,
     stage: Stage,
 ) -> Executor:
     """The executor of this name.
@@ -50,20 +43,16 @@ def make_executor(
     Args:
         name: see `maxdrop.control_accuracy`.
         workers: see `maxdrop.control_accuracy`.
-        backend: of the model.
-        model: the float model.
-        planner: makes plans.
+        materials: of candidates.
         scorers: for this process and for others.
-        config: the user's compile configuration.
-        trace: every trial is appended to it.
         stage: shows progress.
 
     Raises:
         ValidationError: something that must be picklable is not.
     """
-    local = SerialExecutor(backend, model, planner, scorers[0], config, trace)
+    local = SerialExecutor(materials, scorers[0])
     if name == "serial":
         return local
     from maxdrop.executors.processes import ProcessExecutor  # and with it loky, only when it is used
 
-    return ProcessExecutor(backend, model, planner, scorers[1], config, trace, local, workers, stage)
+    return ProcessExecutor(materials, scorers[1], local, workers, stage)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -23,8 +24,9 @@ import numpy as np
 
 from maxdrop.data.plan import Candidate, QuantizationPlan
 from maxdrop.data.protocols import Backend, ModelT
-from maxdrop.data.trace import Role, Trace, Trial
+from maxdrop.data.trace import Role, Trial
 from maxdrop.errors import ValidationError
+from maxdrop.executors.materials import Materials
 from maxdrop.executors.pool import WorkerPool
 from maxdrop.executors.recorder import SHARED_OUT, Recorder
 from maxdrop.executors.serial import SerialExecutor
@@ -46,12 +48,8 @@ class ProcessExecutor(Generic[ModelT]):
     """Like `SerialExecutor`, with workers for what can be shared out.
 
     Args:
-        backend: of the model; picklable.
-        model: the float model.
-        planner: makes plans.
+        materials: of candidates; backend and compile configuration are picklable.
         scorer: scores a compiled model; picklable.
-        config: the user's compile configuration; picklable.
-        trace: every trial is appended to it before the next one starts.
         local: scores in this process.
         workers: number of processes; None for as many as cores and memory allow.
         stage: shows progress.
@@ -62,30 +60,25 @@ class ProcessExecutor(Generic[ModelT]):
 
     def __init__(
         self,
-        backend: Backend[ModelT],
-        model: ModelT,
-        planner: Planner,
+        materials: Materials[ModelT],
         scorer: Scorer,
-        config: Mapping[str, Any],
-        trace: Trace,
         local: SerialExecutor[ModelT],
         workers: int | None = None,
         stage: Stage = unseen,
     ) -> None:
-        self._backend = backend
-        self._model = model
-        self._planner = planner
-        self._recorder = Recorder(scorer.limits, trace)
+        self._materials = materials
+        self._recorder = Recorder(scorer.limits, materials.trace)
         self._local = local
         self._stage = stage
-        job = pickled(Job(backend, scorer, dict(config)), {**scorer.ingredients, "compile_config": config})
+        job = Job(materials.backend, scorer, dict(materials.config))
+        content = pickled(job, {**scorer.ingredients, "compile_config": materials.config})
         self.folder = Path(tempfile.mkdtemp(prefix="maxdrop-workers-"))
-        (self.folder / JOB).write_bytes(job)
+        (self.folder / JOB).write_bytes(content)
         self._pool = WorkerPool(self.folder, workers)
 
     def follow(self, planner: Planner) -> None:
         """Make plans with this planner from now on."""
-        self._planner = planner
+        self._materials = replace(self._materials, planner=planner)
         self._local.follow(planner)
 
     def score_float(self) -> Trial:
@@ -106,7 +99,7 @@ class ProcessExecutor(Generic[ModelT]):
         """
         if rule is None or self.knows(candidate):
             return self._local.run(candidate, role, rule)
-        plan = self._planner(candidate)
+        plan = self._materials.planner(candidate)
         return self._recorder.record(role, candidate, plan.key(), lambda: self._score(plan, rule))
 
     def confirm(self, trial: Trial) -> Trial:
@@ -143,10 +136,11 @@ class ProcessExecutor(Generic[ModelT]):
     @cached_property
     def _reads_the_same(self) -> bool:
         """Whether the float model, written for the workers, is the same when it is read again."""
-        self._backend.save(self._model, self.folder / FLOAT)
+        backend = self._materials.backend
+        backend.save(self._materials.model, self.folder / FLOAT)
         # By a copy of the backend: this one remembers what it has seen of the user's model.
-        copy: Backend[ModelT] = cloudpickle.loads(cloudpickle.dumps(self._backend))
-        return copy.graph(copy.load(self.folder / FLOAT)).fingerprint == self._planner.graph.fingerprint
+        copy: Backend[ModelT] = cloudpickle.loads(cloudpickle.dumps(backend))
+        return copy.graph(copy.load(self.folder / FLOAT)).fingerprint == self._materials.planner.graph.fingerprint
 
     def _may_share_out(self) -> bool:
         """Whether candidates may be scored in workers; asked once for a trace."""
@@ -170,7 +164,7 @@ class ProcessExecutor(Generic[ModelT]):
         if not self._may_share_out():
             return self._local.score(plan, rule)
         file = f"{plan.key()}.xml"
-        self._backend.save(self._backend.apply(self._model, plan, self._planner.arrays), self.folder / file)
+        self._materials.backend.save(self._materials.build(plan), self.folder / file)
         shared = self._recorder.note(SHARED_OUT)["plans"]
         self._recorder.add_to_note(SHARED_OUT, {"plans": [*shared, plan.key()]})
         try:

@@ -10,14 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from maxdrop.data.plan import Candidate
 from maxdrop.data.protocols import Backend
 from maxdrop.data.schema import Frozen
 from maxdrop.data.spec import EstimatorSpec, Policy
 from maxdrop.ptq.build import Planner
-from maxdrop.search.sensitivity import output_distance
+from maxdrop.search.reference import Errors, Reference
 
 SAMPLES = 16
 
@@ -29,7 +27,6 @@ _MAJORITY = 0.75
 
 _ESTIMATORS = ("minmax", "mean_minmax", "mse", "quantile")
 
-Errors = NDArray[np.float64]
 Change = Callable[[Policy], Policy]
 
 
@@ -67,14 +64,12 @@ def choose_presets(
         samples: a few calibration samples.
         progress: called with the number of forwards that are done.
     """
-    exact = list(backend.outputs(model, config, samples))
+    reference = Reference(backend, model, config, samples)
     done = len(samples)
 
     def errors(policy: Policy) -> Errors:
         nonlocal done
-        current = planner.with_policy(policy)
-        outputs = backend.outputs(backend.apply(model, current(Candidate()), current.arrays), config, samples)
-        found = np.array([output_distance(a, b) for a, b in zip(exact, outputs, strict=True)])
+        found = reference.errors(planner.with_policy(policy))
         done += len(samples)
         progress(done)
         return found

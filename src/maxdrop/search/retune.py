@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from pydantic import Field
 
-from maxdrop.data.plan import Candidate, QuantizationPlan
+from maxdrop.data.plan import Candidate
 from maxdrop.data.protocols import Backend
 from maxdrop.data.schema import Frozen
 from maxdrop.data.spec import Form, Policy
 from maxdrop.ptq.build import Planner
 from maxdrop.ptq.rounding import MOST_CHANNELS
 from maxdrop.search.forms import Cluster, clusters, most_sensitive, worth_measuring
+from maxdrop.search.reference import Reference
 from maxdrop.search.sensitivity import add_weight_error, op_noise, output_distance
 
 MOST_OPS = 20
@@ -100,7 +100,8 @@ def retune(
     result = Retuned(forms=tuned, sensitivity=found, measured=sum(len(each) for each in forms), forwards=judge.forwards)
     if not tuned:
         return result
-    before, after = _together(planner, backend, model, config, tuned, unseen)
+    reference = Reference(backend, model, config, unseen)
+    before, after = (float(reference.errors(each).mean()) for each in (planner, planner.with_forms(tuned)))
     progress(judge.forwards + 3 * len(unseen))
     return result.model_copy(
         update={
@@ -186,27 +187,3 @@ def _is_roundable(planner: Planner, op: str) -> bool:
     shape = planner.graph.value(node.inputs[node.contraction.weight_input]).shape or ()
     channels = shape[node.contraction.weight_channel_axis] or 0
     return channels <= MOST_CHANNELS // 2
-
-
-def _together(
-    planner: Planner,
-    backend: Backend[Any],
-    model: Any,
-    config: Mapping[str, Any],
-    tuned: Mapping[str, Form],
-    samples: Sequence[Any],
-) -> tuple[float, float]:
-    """Output error of the fully quantized model as it was, and with all new forms."""
-
-    def quantized(current: Planner) -> Any:
-        plan: QuantizationPlan = current(Candidate())
-        return backend.apply(model, plan, current.arrays)
-
-    runs = [
-        backend.outputs(m, config, samples) for m in (model, quantized(planner), quantized(planner.with_forms(tuned)))
-    ]
-    pairs = [
-        (output_distance(exact, before), output_distance(exact, after))
-        for exact, before, after in zip(*runs, strict=True)
-    ]
-    return float(np.mean([b for b, _ in pairs])), float(np.mean([a for _, a in pairs]))

@@ -24,6 +24,7 @@ from maxdrop.data.plan import Candidate, QuantizationPlan
 from maxdrop.data.spec import Policy, Precision
 from maxdrop.data.trace import Trace, TraceHeader, Trial
 from maxdrop.errors import WorkerError
+from maxdrop.executors.materials import Materials
 from maxdrop.executors.serial import SerialExecutor
 from maxdrop.ptq.build import Planner
 from maxdrop.ptq.calibration import calibration_requests
@@ -146,6 +147,11 @@ class ExecutorCase:
     function: Closeness
     samples: list[Any]
 
+    @property
+    def materials(self) -> Materials[ToyModel]:
+        """Of candidates."""
+        return Materials(self.backend, self.model, self.planner, {}, self.trace)
+
     def rule(self, trials: Sequence[Trial]) -> Rejection:
         """When a candidate is rejected early: a limit that some keep and others clearly break."""
         metrics = [t.metric or 0.0 for t in trials]
@@ -218,7 +224,7 @@ class ExecutorSuite:
     def reference(self, folder: Path) -> tuple[list[Trial], list[dict[str, float]]]:
         """Trials and sensitivities as the serial executor finds them."""
         case = make_case(folder)
-        made = SerialExecutor(case.backend, case.model, case.planner, case.scorer, {}, case.trace)
+        made = SerialExecutor(case.materials, case.scorer)
         trials = run_all(made, case)
         return without_seconds(trials), [made.sensitivity(*asked, lambda done: None) for asked in rankings(case)]
 
