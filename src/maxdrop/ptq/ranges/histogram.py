@@ -48,7 +48,7 @@ def histogram(statistics: TensorStatistics, importance: NDArray[Any] | None = No
     # numpy's own histogram moves elements at the edges to the bin they belong to, and takes three times as long.
     width = (high - low) / BINS
     bins = np.minimum(((elements - low) / width).astype(np.intp), BINS - 1)
-    counts = np.bincount(bins, weights, BINS)
+    counts = np.bincount(bins, weights, BINS).astype(np.float64)
     centers = low + (np.arange(BINS) + 0.5) * width
     return Histogram(centers[counts > 0.0], counts[counts > 0.0])
 
