@@ -35,6 +35,7 @@ MEASURES = (
     Measure("metric, float", lambda _, base: base["metric"], "{:.4f}", False),
     Measure("metric, result", lambda side, _: side["metric"], "{:.4f}", False),
     Measure("drop", lambda side, base: base["metric"] - side["metric"], "{:.4f}", False),
+    Measure("output SQNR, dB", lambda side, _: side.get("sqnr", float("nan")), "{:.1f}", False),
     Measure("drop on held-out items", lambda side, base: base["held_out"] - side["held_out"], "{:.4f}", False),
     Measure("MACs in int8, %", lambda side, _: 100 * side["coverage"]["int8_share"], "{:.1f}", False),
     Measure("float convolutions and products", lambda side, _: len(side["coverage"]["float_ops"]), "{:.0f}", False),

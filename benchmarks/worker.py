@@ -8,7 +8,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ from benchmarks.runtime_graph import coverage
 from benchmarks.task import Split, Task, digest, file_digest, load_task
 
 _LATENCY_SAMPLES = 8
+_COMPARED = 50
+"""Held-out items whose outputs are compared with the float model's."""
+_TINY = 1e-30
 _PACKAGES = ("maxdrop", "nncf", "openvino", "onnxruntime", "onnx", "numpy", "torch")
 
 
@@ -96,8 +99,25 @@ def judge(spec: dict[str, Any]) -> dict[str, Any]:
         "held_out": held_out,
         "items": len(split.validation),
         "held_out_items": len(split.held_out),
+        "sqnr": output_sqnr(float_model, model, [task.transform(item) for item in split.held_out[:_COMPARED]]),
         "coverage": coverage(model, sample, spec["config"]).as_dict(),
     }
+
+
+def output_sqnr(float_model: ov.Model, model: ov.Model, inputs: Sequence[Any]) -> float:
+    """Power of the float outputs over that of the error, in dB; the mean of several outputs' values.
+
+    Both run in float32 where they are not int8, so that the error is that of quantization alone.
+    """
+    compiled = [
+        ov.Core().compile_model(each, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}) for each in (float_model, model)
+    ]
+    power, noise = np.zeros((2, len(float_model.outputs)))
+    for item in inputs:
+        exact, found = ([np.array(x, np.float64) for x in each(item).values()] for each in compiled)
+        power += [np.square(x).sum() for x in exact]
+        noise += [np.square(x - y).sum() for x, y in zip(exact, found, strict=True)]
+    return float(np.mean(10.0 * np.log10(np.maximum(power, _TINY) / np.maximum(noise, _TINY))))
 
 
 def interface_change(expected: ov.Model, model: ov.Model) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import openvino as ov
 import pytest
+from openvino import opset13 as opset
 
 pytest.importorskip("psutil")
 pytest.importorskip("typer")
@@ -20,6 +21,7 @@ from benchmarks.runtime_graph import coverage
 from benchmarks.scale import growth
 from benchmarks.summary import overall, summarize
 from benchmarks.task import digest, split_items
+from benchmarks.worker import output_sqnr
 
 TASK = "benchmarks.toy:task"
 GOOD = "benchmarks.toy:identity"
@@ -154,3 +156,13 @@ def test_growth_finds_the_exponent() -> None:
     assert exponent is not None
     assert abs(exponent - 1.5) < 1e-9
     assert growth(points, "seconds", "B") is None
+
+
+def test_sqnr_is_the_power_of_the_outputs_over_that_of_the_error() -> None:
+    def scaled(factor: float) -> ov.Model:
+        x = opset.parameter([1, 8], np.float32)
+        return ov.Model([opset.multiply(x, opset.constant(np.float32(factor)))], [x])
+
+    inputs = [np.full((1, 8), value, np.float32) for value in (1.0, 3.0)]
+    assert output_sqnr(scaled(1.0), scaled(0.9), inputs) == pytest.approx(20.0, abs=1e-3)  # -20 log10(0.1)
+    assert output_sqnr(scaled(1.0), scaled(1.0), inputs) > 100.0

@@ -105,3 +105,26 @@ def test_a_steady_clock_is_believed(gain: float) -> None:
     assert payoff.is_certain
     assert max(variant.speedup for variant in payoff.variants) == pytest.approx(gain, abs=0.01)
     assert plans.int8_ops
+
+
+def _with_unsteady_float(both: float, spread: float) -> Clock:
+    """Where float wavers by a third and int8 by `spread`; with depthwise ops in int8 too, the model takes `both`."""
+    noise = np.random.default_rng(0).uniform(-1.0, 1.0, (3, 1000))
+
+    def clock(number: int, dense: bool, depthwise: bool) -> float:
+        if not dense:
+            return 1.5 + 0.5 * float(noise[0, number])
+        return (both if depthwise else 0.7) * (1.0 + spread * float(noise[1 + depthwise, number]))
+
+    return clock
+
+
+def test_two_compilations_settle_what_makes_no_difference() -> None:
+    payoff, _, rounds = found(_with_unsteady_float(both=0.69, spread=0.001))
+    assert rounds == 2
+    assert max(variant.speedup for variant in payoff.variants) > 1.5
+
+
+def test_measuring_goes_on_while_another_choice_may_be_faster() -> None:
+    _, _, rounds = found(_with_unsteady_float(both=0.69, spread=0.2))
+    assert rounds > 2

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from maxdrop.data.graph import Graph, OpKind
 from maxdrop.data.plan import Candidate
@@ -39,6 +40,9 @@ _BLURRED = "measured: other work on this machine left it open what pays, so the 
 
 _CLEAR = 1.05
 """Speed-up from which a single round may decide."""
+
+_REGRET = 0.03
+"""By how much another choice may still be faster when two compilations of each have been timed."""
 
 _WORTH = 1.02
 """Speed-up below which int8 is not worth its error."""
@@ -158,7 +162,7 @@ def _measure(
     for _ in range(_ROUNDS):
         blocks = np.concatenate([blocks, backend.latency(models, config, sample, _BLOCKS)], axis=1)
         found = [compare(blocks[0], row) for row in blocks[1:]]
-        if _is_decided(found):
+        if _is_decided(found, blocks[1:]):
             break
     order = {op: i for i, op in enumerate(planner.int8_ops)}
     return [
@@ -172,12 +176,24 @@ def _measure(
     ]
 
 
-def _is_decided(found: Sequence[Comparison]) -> bool:
-    """Whether the intervals are narrow, or one choice is far ahead of the float model and of all others."""
+def _is_decided(found: Sequence[Comparison], blocks: NDArray[np.float64]) -> bool:
+    """Whether the intervals are narrow, or the best choice is clearly faster than float and little can be missed.
+
+    Args:
+        found: each choice against the float model.
+        blocks: seconds of each choice, (choices, blocks).
+    """
     if all(c.interval[1] - c.interval[0] <= _NARROW for c in found):
         return True
     low, best = max((c.interval[0], i) for i, c in enumerate(found))
-    return low >= _CLEAR and all(c.interval[1] < low for i, c in enumerate(found) if i != best)
+    if low < _CLEAR:
+        return False
+    if all(c.interval[1] < low for i, c in enumerate(found) if i != best):
+        return True
+    if blocks.shape[1] < 2 * _BLOCKS:
+        return False
+    top = max(range(len(found)), key=lambda i: found[i].speedup)
+    return all(compare(blocks[top], row).interval[1] <= 1.0 + _REGRET for i, row in enumerate(blocks) if i != top)
 
 
 def _is_blurred(tried: Sequence[Variant]) -> bool:
