@@ -105,7 +105,8 @@ def _factors(basis: Basis, slots: list[Slot], spec: QuantizerSpec, measured: tup
         return None
     nodes = basis.int8_readers(slot.value)
     alphas = alphas_of(nodes, basis.policy.at(measured))
-    key = ("factors", slot.value, spec, alphas, estimator_of(basis, measured), tuple(node.name for node in nodes))
+    readers = tuple((node.name, basis.weight_spec(node)) for node in nodes)
+    key = ("factors", slot.value, spec, alphas, estimator_of(basis, measured), readers)
     return basis.remember(key, lambda: _choose_factors(basis, slot.value, spec, nodes, alphas))
 
 

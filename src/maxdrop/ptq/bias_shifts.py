@@ -36,7 +36,9 @@ def bias_shifts(
 def _bias_shift(basis: Basis, op: str, activation: Quantizer, measured: F32 | None) -> BiasShift | None:
     shift, reason = measured, "mean error of the output, measured"
     if shift is None:
-        key = ("shift", op, activation.spec, activation.params, rounding_of(basis, basis.graph.node(op)))
+        node = basis.graph.node(op)
+        weight = (basis.weight_spec(node), basis.policy.weights.estimator, rounding_of(basis, node))
+        key = ("shift", op, activation.spec, activation.params, weight)
         shift = basis.remember(key, lambda: _closed_form_shift(basis, op, activation))
         reason = "mean quantization error of the output"
     if shift is None or not shift.any() or _is_excessive(basis, op, shift):
