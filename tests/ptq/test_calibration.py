@@ -10,6 +10,7 @@ import pytest
 from openvino import opset13 as op
 
 from maxdrop.backends.openvino.observe import observe
+from maxdrop.backends.openvino.reductions import Watch
 from maxdrop.data.spec import Policy
 from maxdrop.data.statistics import Request
 from maxdrop.ptq.calibration import calibration_requests
@@ -20,6 +21,12 @@ from tests.test_parameter_ranges import two_axes
 from tests.toys import toy_model
 
 ROWS = 9
+RECTIFIERS = {
+    "relu": op.relu,
+    "clamp": lambda y: op.clamp(y, 0.0, 6.0),
+    "bounds": lambda y: op.minimum(op.maximum(y, const(np.float32(0.0))), const(np.float32(6.0))),
+    "signed clamp": lambda y: op.clamp(y, -1.0, 1.0),
+}
 
 
 def images(count: int, batch: int = 1) -> list[Any]:
@@ -111,3 +118,39 @@ def test_what_is_seen_of_a_quantized_model_is_what_it_computes(batch: int) -> No
     bias = normal("c/bias", 8, scale=0.2)
     found = observe(made, [Request(name, 1) for name in "abc"], samples, lambda done: None)
     np.testing.assert_allclose(found["c"].channel_mean + bias, truth, atol=2e-3)
+
+
+@pytest.mark.parametrize("filler", [0.0, 1.0])
+@pytest.mark.parametrize("rectifier", RECTIFIERS)
+@pytest.mark.parametrize("shape", [(1, 8, 9, 7), (-1, 8, 9, 7), (-1, 8, -1, -1)])
+def test_statistics_are_those_of_the_value(shape: tuple[int, ...], rectifier: str, filler: float) -> None:
+    """However the value is computed: padded or not, pooled or reduced, with sizes known or not."""
+    x = parameter(shape)
+    rectified = named(RECTIFIERS[rectifier](x), "rectified")
+    pads = [op.constant(np.array(pad, np.int64)) for pad in ([0, 0, 0, 1], [0, 0, 2, 1])]
+    padded = named(op.pad(rectified, *pads, "constant", const(np.float32(filler))), "padded")
+    made = model([conv(padded, 4, "c"), conv(rectified, 4, "d")], [x])
+    wanted = 1 if shape[0] == 1 else 3
+    arrays = [rng(f"value{i}").standard_normal((wanted, 8, 9, 7)).astype(np.float32) for i in range(5)]
+    found = observe(made, [Request("padded", 1), Request("rectified", 1)], arrays, lambda done: None)
+    low = -1.0 if rectifier == "signed clamp" else 0.0
+    inner = np.clip(np.concatenate(arrays), low, np.inf if rectifier == "relu" else -low or 6.0)
+    outer = np.pad(inner, ((0, 0), (0, 0), (0, 2), (1, 1)), constant_values=filler)
+    for name, exact in (("rectified", inner), ("padded", outer)):
+        seen = found[name]
+        assert seen.count == 5 * wanted
+        np.testing.assert_allclose(seen.sample_max, exact.max(axis=(1, 2, 3)), rtol=1e-6)
+        np.testing.assert_allclose(seen.channel_max, exact.max(axis=(0, 2, 3)), rtol=1e-6)
+        np.testing.assert_allclose(seen.channel_mean, exact.mean(axis=(0, 2, 3)), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(np.minimum(seen.sample_min, 0.0), np.minimum(exact.min(axis=(1, 2, 3)), 0.0))
+        np.testing.assert_allclose(np.minimum(seen.channel_min, 0.0), np.minimum(exact.min(axis=(0, 2, 3)), 0.0))
+        positions = {row.tobytes() for row in exact.transpose(0, 2, 3, 1).reshape(-1, 8)}
+        assert {row.tobytes() for row in seen.rows} <= positions
+
+
+def test_all_values_of_a_model_with_a_batch_come_in_one_output() -> None:
+    x = parameter((-1, 16, 12, 12))
+    made = model([conv(conv(x, 8, "c"), 4, "d")], [x])
+    watch = Watch(made, [Request("x", 1), Request("c", 1)], {})
+    assert len(watch.outputs) == 1
+    assert len(watch.requests) == 2
