@@ -18,7 +18,7 @@ _ADVICE = {
 
 
 def open_model(model: Any, target: str) -> tuple[Backend[Any], Any]:
-    """The backend for `model`, and the model itself, read from disk if `model` is a path.
+    """The backend for `model`, and a copy of the model to work on, read from disk if `model` is a path.
 
     Raises:
         UnsupportedBackendError: when no backend reads it.
@@ -32,9 +32,10 @@ def open_model(model: Any, target: str) -> tuple[Backend[Any], Any]:
             message = f"the model must be an existing file that ends in {' or '.join(_SUFFIXES)}, but got {wrong}"
             raise ValidationError(message)
         backend = _make(framework, target, str(path))
-        return backend, backend.load(path)
+        return backend, backend.own(backend.load(path))
     framework = type(model).__module__.split(".")[0]
-    return _make(framework, target, f"{type(model).__module__}.{type(model).__name__}"), model
+    backend = _make(framework, target, f"{type(model).__module__}.{type(model).__name__}")
+    return backend, backend.own(model)
 
 
 def _make(framework: str | None, target: str, got: str) -> Backend[Any]:

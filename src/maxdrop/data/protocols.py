@@ -52,6 +52,9 @@ class Backend(Protocol[ModelT]):
     def runs_target(self) -> bool:
         """Whether this machine has the device that models are made for."""
 
+    def own(self, model: ModelT) -> ModelT:
+        """A copy to work on, whose names do not depend on the process that read the model."""
+
     def graph(self, model: ModelT) -> Graph:
         """A read-only view of `model`."""
 

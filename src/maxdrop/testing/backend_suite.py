@@ -186,6 +186,15 @@ class BackendSuite:
         case.backend.latency([case.model], {}, case.samples[0], 2)
         assert case.files(case.model, tmp_path / "after") == before
 
+    def test_the_copy_to_work_on_is_the_same_model(self, tmp_path: Path) -> None:
+        case = self.make_case()
+        before = case.files(case.model, tmp_path / "before")
+        own = case.backend.own(case.model)
+        _assert_equal(case.outputs(own), case.outputs(case.model))
+        again = case.backend.own(case.model)
+        assert case.backend.graph(own).fingerprint == case.backend.graph(again).fingerprint
+        assert case.files(case.model, tmp_path / "after") == before
+
     def test_an_empty_plan_changes_no_output(self) -> None:
         case = self.make_case()
         floats = dict.fromkeys(case.planner.int8_ops, Precision.FLOAT)

@@ -21,6 +21,7 @@ from maxdrop.backends.openvino.graph import build_graph
 from maxdrop.backends.openvino.isa import saturates
 from maxdrop.backends.openvino.latency import block_latencies
 from maxdrop.backends.openvino.messages import last_line
+from maxdrop.backends.openvino.naming import with_stable_names
 from maxdrop.backends.openvino.observe import observe
 from maxdrop.backends.openvino.profile import COUNTERS, kernel_names, op_seconds
 from maxdrop.backends.openvino.switchable import OpenVINOSwitchable
@@ -69,6 +70,10 @@ class OpenVINOBackend:
     def runs_target(self) -> bool:
         """Whether this machine has the device that models are made for."""
         return self._wanted == self.device
+
+    def own(self, model: ov.Model) -> ov.Model:
+        """A copy whose names are the same in every process; constants are shared."""
+        return with_stable_names(model)
 
     def graph(self, model: ov.Model) -> Graph:
         """A read-only view of `model`; the last one is remembered, as one flow asks for it many times."""

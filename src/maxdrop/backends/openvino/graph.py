@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from maxdrop.backends.openvino.contraction import contraction_of, macs_of
 from maxdrop.backends.openvino.kinds import KINDS
-from maxdrop.backends.openvino.naming import Names
+from maxdrop.backends.openvino.naming import Names, bodies
 from maxdrop.data.graph import Graph, Node, OpKind, Use, Value
 
 _DTYPES = {"f16": "float16", "bf16": "bfloat16", "f32": "float32", "f64": "float64", "boolean": "bool"}
@@ -184,19 +184,12 @@ def _fingerprint(names: Names) -> str:
         types = [out.get_element_type().to_string() for out in native.outputs()]
         attributes = sorted(native.get_attributes().items())
         digest.update(repr((name, native.get_type_name(), inputs, shapes, types, attributes)).encode())
-        for body in _bodies(native):
+        for body in bodies(native):
             digest.update(_fingerprint(Names(body)).encode())
         if native.get_type_name() == "Constant":
             data = native.data if native.get_element_type() != ov.Type.bf16 else native.get_data(dtype=np.float32)
             digest.update(np.ascontiguousarray(data).data if data.size else b"")
     return digest.hexdigest()
-
-
-def _bodies(native: Any) -> list[ov.Model]:
-    kind = native.get_type_name()
-    if kind == "If":
-        return [native.get_then_body(), native.get_else_body()]
-    return [native.get_function()] if kind in {"Loop", "TensorIterator"} else []
 
 
 def _notes(nodes: list[Node]) -> tuple[str, ...]:

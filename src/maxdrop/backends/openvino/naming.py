@@ -2,9 +2,47 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import openvino as ov
+
+_NAMED_BY_USERS = {
+    "Convolution", "ConvolutionBackpropData", "GroupConvolution", "GroupConvolutionBackpropData", "MatMul",
+}  # fmt: skip
+
+
+def with_stable_names(model: ov.Model) -> ov.Model:
+    """A copy in which nodes that nobody named are called by type and position.
+
+    OpenVINO numbers such nodes through the whole process, so the same file gives other names when it is read again.
+    Convolutions and products keep theirs, because an ignored scope may hold what `get_friendly_name` said.
+    """
+    copy = model.clone()
+    _name_by_position(model, copy)
+    return copy
+
+
+def _name_by_position(model: ov.Model, copy: ov.Model) -> None:
+    pairs = list(zip(model.get_ordered_ops(), copy.get_ordered_ops(), strict=True))
+    taken = {node.get_friendly_name() for node, _ in pairs}
+    numbers: dict[str, count[int]] = {}
+    for node, twin in pairs:
+        kind = node.get_type_name()
+        for body, body_of_twin in zip(bodies(node), bodies(twin), strict=True):
+            _name_by_position(body, body_of_twin)
+        if node.get_friendly_name() != node.get_name() or kind in _NAMED_BY_USERS:
+            continue
+        free = (name for number in numbers.setdefault(kind, count()) if (name := f"{kind}@{number}") not in taken)
+        twin.set_friendly_name(next(free))
+
+
+def bodies(node: Any) -> list[ov.Model]:
+    """The models inside a node of control flow."""
+    kind = node.get_type_name()
+    if kind == "If":
+        return [node.get_then_body(), node.get_else_body()]
+    return [node.get_function()] if kind in {"Loop", "TensorIterator"} else []
 
 
 class Names:
