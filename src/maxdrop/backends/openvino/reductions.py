@@ -53,7 +53,7 @@ class Watch:
     """
 
     def __init__(self, model: ov.Model, requests: Sequence[Request], sizes: Mapping[str, Shape]) -> None:
-        _name_batches(model)
+        _mark_batches(model)
         names = Names(model)
         self.requests = [r for r in requests if not names.output(r.value).get_partial_shape().rank.is_dynamic]
         # OpenVINO 2026.4 scales twice what a reduction reads from an int8 kernel, and mixes up int8 weights of float
@@ -133,7 +133,7 @@ class _Gathered:
         return [group.result() if isinstance(group, _Group) else group for group in self._groups]
 
 
-def _name_batches(model: ov.Model) -> None:
+def _mark_batches(model: ov.Model) -> None:
     """Give unknown first sizes of the inputs symbols, which follow them through the model."""
     for parameter in model.get_parameters():
         shape = parameter.get_partial_shape()
