@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from benchmarks.brief import brief_markdown
 from benchmarks.harness import Comparison, Options
 from benchmarks.peers import TOOLS
 from benchmarks.report import machine, markdown, overall_markdown, print_tables
@@ -97,6 +98,12 @@ def show(files: list[Path]) -> None:
     """Prints the Markdown of stored results again."""
     for file in files:
         print(markdown(_stored(file)))
+
+
+@app.command()
+def brief(files: list[Path]) -> None:
+    """Prints a table with one row for each stored result."""
+    print(brief_markdown([_stored(file) for file in files]))
 
 
 @app.command()

@@ -13,10 +13,11 @@ pytest.importorskip("psutil")
 pytest.importorskip("typer")
 
 from benchmarks import toy
+from benchmarks.brief import brief_markdown
 from benchmarks.counting import counting
 from benchmarks.harness import Comparison, Options
 from benchmarks.latency import ratio_interval
-from benchmarks.report import machine, markdown
+from benchmarks.report import machine, markdown, title
 from benchmarks.runtime_graph import coverage
 from benchmarks.scale import growth
 from benchmarks.summary import overall, summarize
@@ -71,6 +72,10 @@ def test_two_good_sides_give_equal_counts_and_metrics(tmp_path: Path) -> None:
     text = markdown({**data, "machine": machine(), "versions": {"openvino": ov.__version__}})
     assert "| wall time of the call, s |" in text
     assert "| THROUGHPUT | A: benchmarks.toy:identity |" in text
+    head, _, row = brief_markdown([data]).splitlines()
+    assert head.count("|") == row.count("|")
+    assert " 0.0000 / 0.0000 " in row
+    assert title(data) in row
 
 
 @pytest.mark.slow
