@@ -21,6 +21,7 @@ MODELS = (
     controlled.branch_body,
     controlled.loop_body,
     branches.several_inputs_and_outputs,
+    convolutions.pad_reflect,
 )
 
 

@@ -78,7 +78,7 @@ def quantize(model: ov.Model, samples: Sequence[Any], placement: Placement) -> O
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "nothing in this model is worth int8")
         result = md.quantize(model, md.Dataset(list(samples)), placement="table")
-    again = outcome(model, samples, Policy.model_validate_json(recorded(result, "policy")))
+    again = outcome(BACKEND.own(model), samples, Policy.model_validate_json(recorded(result, "policy")))
     assert recorded(result, "plan_key") == again.plan.key()
     return Outcome(again.planner, again.plan, result)
 

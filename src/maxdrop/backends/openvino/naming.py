@@ -19,22 +19,32 @@ def with_stable_names(model: ov.Model) -> ov.Model:
     Convolutions and products keep theirs, because an ignored scope may hold what `get_friendly_name` said.
     """
     copy = model.clone()
-    _name_by_position(model, copy)
+    _name_by_position(copy, _given_by_openvino(model))
     return copy
 
 
-def _name_by_position(model: ov.Model, copy: ov.Model) -> None:
-    pairs = list(zip(model.get_ordered_ops(), copy.get_ordered_ops(), strict=True))
-    taken = {node.get_friendly_name() for node, _ in pairs}
+def _given_by_openvino(model: ov.Model) -> set[str]:
+    """The names that nobody chose; a copy no longer tells."""
+    found = set()
+    for node in model.get_ops():
+        if node.get_friendly_name() == node.get_name() and node.get_type_name() not in _NAMED_BY_USERS:
+            found.add(node.get_friendly_name())
+        for body in bodies(node):
+            found |= _given_by_openvino(body)
+    return found
+
+
+def _name_by_position(model: ov.Model, replaced: set[str]) -> None:
+    taken = {node.get_friendly_name() for node in model.get_ops()}
     numbers: dict[str, count[int]] = {}
-    for node, twin in pairs:
-        kind = node.get_type_name()
-        for body, body_of_twin in zip(bodies(node), bodies(twin), strict=True):
-            _name_by_position(body, body_of_twin)
-        if node.get_friendly_name() != node.get_name() or kind in _NAMED_BY_USERS:
-            continue
-        free = (name for number in numbers.setdefault(kind, count()) if (name := f"{kind}@{number}") not in taken)
-        twin.set_friendly_name(next(free))
+    for node in model.get_ordered_ops():
+        for body in bodies(node):
+            _name_by_position(body, replaced)
+        made_by_copying = node.get_friendly_name() == node.get_name()  # as the pad value of a Pad that had none
+        if made_by_copying or node.get_friendly_name() in replaced:
+            kind = node.get_type_name()
+            free = (name for number in numbers.setdefault(kind, count()) if (name := f"{kind}@{number}") not in taken)
+            node.set_friendly_name(next(free))
 
 
 def bodies(node: Any) -> list[ov.Model]:
