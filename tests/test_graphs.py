@@ -151,7 +151,7 @@ def test_a_shift_joins_the_bias_whoever_asks_for_the_shape() -> None:
 @settings(max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
 @given(steps=STEPS, placement=st.sampled_from(["table", "all"]), picks=st.lists(st.integers(0, 30), max_size=3))
 def test_random_graph(steps: list[Step], placement: Placement, picks: list[int]) -> None:
-    float_model = build(steps)
+    float_model = BACKEND.own(build(steps))
     samples = _images(6)
     result = quantize(float_model, samples, placement)
     plan, planner = result.plan, result.planner
