@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 import maxdrop as md
-from maxdrop.backends.openvino.naming import bodies
+from maxdrop.backends.openvino.stable_names import bodies
 from maxdrop.backends.registry import open_model
 from tests.graphs import bodies as controlled
 from tests.graphs import branches, convolutions

@@ -21,9 +21,9 @@ from maxdrop.backends.openvino.graph import build_graph
 from maxdrop.backends.openvino.isa import saturates
 from maxdrop.backends.openvino.latency import block_latencies
 from maxdrop.backends.openvino.messages import last_line
-from maxdrop.backends.openvino.naming import with_stable_names
 from maxdrop.backends.openvino.observe import observe
 from maxdrop.backends.openvino.profile import COUNTERS, kernel_names, op_seconds
+from maxdrop.backends.openvino.stable_names import with_stable_names
 from maxdrop.backends.openvino.switchable import OpenVINOSwitchable
 from maxdrop.data.graph import Graph
 from maxdrop.data.plan import Arrays, QuantizationPlan

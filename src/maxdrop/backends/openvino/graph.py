@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from maxdrop.backends.openvino.contraction import contraction_of, macs_of
 from maxdrop.backends.openvino.kinds import KINDS
-from maxdrop.backends.openvino.naming import Names, bodies
+from maxdrop.backends.openvino.naming import Names
+from maxdrop.backends.openvino.stable_names import bodies
 from maxdrop.data.graph import Graph, Node, OpKind, Use, Value
 
 _DTYPES = {"f16": "float16", "bf16": "bfloat16", "f32": "float32", "f64": "float64", "boolean": "bool"}

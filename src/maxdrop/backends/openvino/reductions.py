@@ -9,18 +9,15 @@ from typing import Any
 
 import numpy as np
 import openvino as ov
-from numpy.typing import NDArray
 from openvino import opset13 as opset
 
 from maxdrop.backends.openvino.apart import set_readers_apart
 from maxdrop.backends.openvino.naming import Names
-from maxdrop.backends.openvino.shapes import partial_shape
+from maxdrop.backends.openvino.shapes import Shape, partial_shape
+from maxdrop.backends.openvino.shared_outputs import Array, SharedOutputs, mark_batches
 from maxdrop.data.statistics import Request
 
 ROWS_PER_SAMPLE = 9
-
-Array = NDArray[Any]
-Shape = tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
@@ -53,22 +50,22 @@ class Watch:
     """
 
     def __init__(self, model: ov.Model, requests: Sequence[Request], sizes: Mapping[str, Shape]) -> None:
-        _mark_batches(model)
+        mark_batches(model)
         names = Names(model)
         self.requests = [r for r in requests if not names.output(r.value).get_partial_shape().rank.is_dynamic]
         # OpenVINO 2026.4 scales twice what a reduction reads from an int8 kernel, and mixes up int8 weights of float
         # convolutions when it runs more than one stream.
         self.simulated = any(node.get_type_name() == "FakeQuantize" for node in model.get_ops())
         before = len(model.outputs)
-        gathered = _Gathered()
+        shared = SharedOutputs()
         self._readers = []
         for request in self.requests:
             output = names.output(request.value)
             if self.simulated:
                 set_readers_apart(output, f"{request.key}/watched")
             shape = sizes.get(request.value) or partial_shape(output) or ()
-            self._readers.append(_reduce(output, request.channel_axis, shape, gathered))
-        model.add_results(gathered.results())
+            self._readers.append(_reduce(output, request.channel_axis, shape, shared))
+        model.add_results(shared.results())
         self.outputs = range(before, len(model.outputs))
 
     def read(self, found: Sequence[Array]) -> list[Reduced]:
@@ -76,76 +73,7 @@ class Watch:
         return [reader(found) for reader in self._readers]
 
 
-Reader = Callable[[Sequence[Array]], Array]
-
-
-class _Group:
-    """Tensors that share one output, because each output costs time at every inference.
-
-    Args:
-        number: of the output.
-        batch: what their first sizes have in common; None where all sizes are known.
-    """
-
-    def __init__(self, number: int, batch: Any) -> None:
-        self.batch = batch
-        self._number = number
-        self._parts: list[Any] = []
-        self._length = 0
-
-    def add(self, output: Any, sizes: Shape) -> Reader:
-        """Returns a function that finds the tensor among the outputs."""
-        flat = np.array([1 if self.batch is None else 0, -1], np.int64)  # 0 keeps the size
-        self._parts.append(opset.reshape(output, opset.constant(flat), self.batch is not None).output(0))
-        shape = [-1 if size is None else size for size in sizes]
-        start, number = self._length, self._number
-        self._length = stop = start + prod(size or 1 for size in sizes)
-        return lambda found: found[number][:, start:stop].reshape(shape)
-
-    def result(self) -> Any:
-        """The shared output."""
-        return opset.result(opset.concat(self._parts, 1))
-
-
-class _Gathered:
-    """Puts tensors into groups; one that fits no group gets an output of its own."""
-
-    def __init__(self) -> None:
-        self._groups: list[_Group | Any] = []
-
-    def add(self, output: Any) -> Reader:
-        """Returns a function that finds the tensor among the outputs."""
-        sizes = partial_shape(output) or ()
-        first = output.get_partial_shape()[0] if sizes and sizes[0] is None else None
-        batch = first.get_symbol() if first is not None and first.has_symbol() else None
-        if sizes.count(None) > (batch is not None):
-            number = len(self._groups)
-            self._groups.append(opset.result(output))
-            return lambda found: found[number]
-        group = next((g for g in self._groups if isinstance(g, _Group) and g.batch == batch), None)
-        if group is None:
-            group = _Group(len(self._groups), batch)
-            self._groups.append(group)
-        return group.add(output, sizes)
-
-    def results(self) -> list[Any]:
-        """The outputs, in the order of their numbers."""
-        return [group.result() if isinstance(group, _Group) else group for group in self._groups]
-
-
-def _mark_batches(model: ov.Model) -> None:
-    """Give unknown first sizes of the inputs symbols, which follow them through the model."""
-    for parameter in model.get_parameters():
-        shape = parameter.get_partial_shape()
-        if shape.rank.is_static and len(shape) and shape[0].is_dynamic:
-            size = shape[0]
-            size.set_symbol(ov.Symbol())
-            shape[0] = size
-            parameter.set_partial_shape(shape)
-    model.validate_nodes_and_infer_types()
-
-
-def _reduce(value: Any, channel_axis: int, shape: Shape, gathered: _Gathered) -> Callable[[Sequence[Array]], Reduced]:
+def _reduce(value: Any, channel_axis: int, shape: Shape, shared: SharedOutputs) -> Callable[[Sequence[Array]], Reduced]:
     value, shape, padding = _above_padding(value, shape, channel_axis)
     non_negative = _is_non_negative(value)
     if not shape:
@@ -162,17 +90,16 @@ def _reduce(value: Any, channel_axis: int, shape: Shape, gathered: _Gathered) ->
     rest = [axis for axis in range(rank) if axis != channel and axis not in batch]
     channels = value.get_partial_shape()[channel].get_length()
     if not rest:
-        whole = gathered.add(value)
+        whole = shared.add(value)
 
         def read_whole(found: Sequence[Array]) -> Reduced:
             rows = whole(found).reshape(-1, channels)
             return Reduced(rows, rows, rows, rows[:, None])
 
         return read_whole
-    high, mean = (gathered.add(x) for x in _highest_and_mean(value, channel, rest))
-    lowest = opset.reduce_min(value, opset.constant(np.array(rest, np.int64)), False)
-    low = None if non_negative else gathered.add(lowest.output(0))
-    rows = gathered.add(_every_nth(value, shape, rest))
+    high, mean = (shared.add(x) for x in _highest_and_mean(value, channel, rest))
+    low = None if non_negative else shared.add(_lowest(value, rest))
+    rows = shared.add(_every_nth(value, shape, rest))
     order = [*batch, *rest, channel]
 
     def read(found: Sequence[Array]) -> Reduced:
@@ -199,6 +126,10 @@ def _highest_and_mean(value: Any, channel: int, rest: list[int]) -> list[Any]:
     return [op(value, axes, False).output(0) for op in (opset.reduce_max, opset.reduce_mean)]
 
 
+def _lowest(value: Any, rest: list[int]) -> Any:
+    return opset.reduce_min(value, opset.constant(np.array(rest, np.int64)), False).output(0)
+
+
 def _above_padding(value: Any, shape: Shape, channel_axis: int) -> tuple[Any, Shape, float]:
     """The value that a Pad with zeros reads, its sizes, and its share of the padded positions.
 
@@ -220,27 +151,28 @@ def _above_padding(value: Any, shape: Shape, channel_axis: int) -> tuple[Any, Sh
 
 def _is_zero(pad: Any) -> bool:
     """Whether a Pad adds zeros."""
-    return pad.get_input_size() < 4 or _constant_at_least(pad.input_value(3), 0.0, and_most=0.0)
+    if pad.get_input_size() < 4:
+        return True
+    filler = _constant(pad.input_value(3))
+    return filler is not None and not filler.any()
 
 
 def _is_non_negative(value: Any) -> bool:
     """Whether a rectifier, in one of the ways that it is written, made the value."""
+    constant = _constant(value)
+    if constant is not None:
+        return bool((constant >= 0.0).all())
     node = value.get_node()
     kind = node.get_type_name()
-    inputs = [port.get_source_output() for port in node.inputs()]
-    if kind == "Maximum":
-        return any(_constant_at_least(x, 0.0) for x in inputs)
-    if kind == "Minimum":
-        return all(_constant_at_least(x, 0.0) or _is_non_negative(x) for x in inputs)
+    if kind in {"Maximum", "Minimum"}:
+        enough = any if kind == "Maximum" else all
+        return enough(_is_non_negative(source) for source in node.input_values())
     return kind == "Relu" or (kind == "Clamp" and float(node.get_attributes()["min"]) >= 0.0)
 
 
-def _constant_at_least(value: Any, least: float, *, and_most: float = np.inf) -> bool:
+def _constant(value: Any) -> Array | None:
     node = value.get_node()
-    if node.get_type_name() != "Constant":
-        return False
-    data = node.get_data()
-    return bool(((data >= least) & (data <= and_most)).all())
+    return node.get_data() if node.get_type_name() == "Constant" else None
 
 
 def _every_nth(value: Any, shape: Shape, axes: list[int]) -> Any:

@@ -10,8 +10,11 @@ import openvino as ov
 from maxdrop.backends.openvino.feed import keyed_inputs
 from maxdrop.backends.openvino.naming import Names
 
+Shape = tuple[int | None, ...]
+"""Sizes, None where they are unknown."""
 
-def partial_shape(output: Any) -> tuple[int | None, ...] | None:
+
+def partial_shape(output: Any) -> Shape | None:
     """Sizes of an output, None where they are unknown; None as a whole for an unknown rank."""
     shape = output.get_partial_shape()
     if shape.rank.is_dynamic:
@@ -19,7 +22,7 @@ def partial_shape(output: Any) -> tuple[int | None, ...] | None:
     return tuple(None if size.is_dynamic else size.get_length() for size in shape)
 
 
-def known_sizes(model: ov.Model, sample: Any) -> dict[str, tuple[int | None, ...]]:
+def known_sizes(model: ov.Model, sample: Any) -> dict[str, Shape]:
     """Sizes of every value when the model reads `sample`; empty where the model does not accept it."""
     static = model.clone()
     ports = static.inputs
