@@ -45,4 +45,4 @@ def search(folder: Path, max_drop: float = 0.09, slow: float = 0.0, **options: o
 
 
 if __name__ == "__main__":
-    print(search(Path(sys.argv[1]), slow=0.005, executor="processes", workers=2).stop_reason)
+    print(search(Path(sys.argv[1]), slow=0.05, executor="processes", workers=2).stop_reason)

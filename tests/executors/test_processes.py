@@ -186,7 +186,7 @@ def test_no_worker_outlives_its_parent(tmp_path: Path, number: signal.Signals, c
     assert list(tmp_path.glob("maxdrop-workers-*")) == []
     assert run.returncode == code
     if number == signal.SIGINT:
-        assert "interrupted by the user" in out
+        assert "interrupted by the user" in out, err
         assert "Traceback" not in err
 
 
