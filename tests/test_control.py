@@ -70,6 +70,15 @@ def test_drop_is_that_of_the_saved_file(reached: tuple[md.AccuracyControlResult,
     assert floating - saved <= MAX_DROP
 
 
+def test_a_printed_result_is_short(reached: tuple[md.AccuracyControlResult, Path]) -> None:
+    result, _ = reached
+    assert str(result) == result.summary()
+    assert len(repr(result)) < 400
+    assert f"drop={result.drop:.6g}" in repr(result)
+    assert len(repr(result.plan)) < 200
+    assert f"{len(result.plan.int8_ops)} int8 ops" in str(result.plan)
+
+
 def test_summary_names_the_verdict_and_every_reverted_op(reached: tuple[md.AccuracyControlResult, Path]) -> None:
     result, _ = reached
     text = result.summary()

@@ -53,7 +53,7 @@ def search(
     seed: int,
     items: int,
     folder: Path,
-    max_validations: int = 10,
+    max_validations: int | None = None,
     calibration: int = 64,
 ) -> None:
     """One search whose files are left in `folder`; validation uses the first `items`, or all."""
@@ -186,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--setup", choices=names(), default="clipped")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--items", type=int, default=0, help="validation items; 0 for all")
-    parser.add_argument("--max-validations", type=int, default=10, help="of the search; more lets it come to its end")
+    parser.add_argument("--max-validations", type=int, help="of the search; more lets it come to its end")
     parser.add_argument("--max-blocks", type=int, default=60)
     parser.add_argument("--folder", type=Path, help="of a search that this script made; none starts a new one")
     chosen = parser.parse_args(arguments)

@@ -47,7 +47,7 @@ class ControlArguments:
     placement: Placement | None
     objective: Objective
     compile_config: Mapping[str, Any] | None
-    max_validations: int
+    max_validations: int | None
     time_budget: float | None
     strategy: str
     seed: int

@@ -28,7 +28,7 @@ from maxdrop.ptq.sequential_bias import BiasTable
 from maxdrop.rates import measure_rates
 from maxdrop.resolve import QuantizeOptions, as_json
 from maxdrop.result import AccuracyControlResult
-from maxdrop.search.budget import Budget
+from maxdrop.search.budget import Budget, default_max_validations
 from maxdrop.search.criterion import Criterion
 from maxdrop.search.forecast import NO_EFFORT, NOTHING_TIMED, Forecast, Task, forecast
 from maxdrop.search.gain import Objective, Seconds, gain_by_op
@@ -62,7 +62,7 @@ class ControlOptions:
     deadline: float | None
     output_dir: Path | None
     allow_slower: bool = False
-    max_validations: int = 10
+    max_validations: int | None = None
     holdout: float = 0.0
     strategy: str = "bracket"
     seed: int = 0
@@ -120,7 +120,8 @@ class AccuracyControl:
         calibrated = calibrate(self._prepared, calibration, self._options.subset_size, self._progress, cache)
         everything = Planner(self._prepared.graph, self._prepared.policy, calibrated.statistics)
         planner = keep_what_pays(everything, self._payoff(everything, calibrated.sample, trace))
-        self._progress.follow(lambda: standing(trace.trials, trace.notes.get(GAIN, {}), limits, self._budget))
+        budget = self._budget(items)
+        self._progress.follow(lambda: standing(trace.trials, trace.notes.get(GAIN, {}), limits, budget))
         shown = with_progress(validate, self._progress)
         here, elsewhere = (Scorer(fn, items, limits) for fn in (shown, validate))
         backend, model = self._prepared.backend, self._prepared.model
@@ -162,6 +163,7 @@ class AccuracyControl:
         backend, model = self._prepared.backend, self._prepared.model
         known, most = calibration.get_length(), self._options.subset_size
         samples = most if known is None else min(known, most)
+        budget = self._budget(items)
         graph, policy = self._prepared.graph, self._prepared.policy
         ops = choose_int8(graph, policy)[0]
         measured = policy.placement == "measured"
@@ -174,8 +176,8 @@ class AccuracyControl:
             repeated_items=few,
             held_out_items=len(held),
             ranking_samples=min(self._ranking_size, samples),
-            max_validations=self._control.max_validations,
-            max_evaluations=self._control.restorer.max_num_iterations,
+            max_validations=budget.max_validations,
+            max_evaluations=budget.max_evaluations,
             what_pays=count_timings(graph, ops) if measured and not known_payoff else NOTHING_TIMED,
             profiled_models=2 if measured and self._control.objective in _TIMED_OBJECTIVES else 0,
             tuning=count_presets(policy, samples) if tunes else NO_EFFORT,
@@ -184,10 +186,12 @@ class AccuracyControl:
         )
         return forecast(task, measure_rates(backend, model, self._timing_config, calibration, score, few))
 
-    @property
-    def _budget(self) -> Budget:
+    def _budget(self, items: ValidationItems) -> Budget:
         control = self._control
-        return Budget(control.restorer.max_num_iterations, control.max_validations, control.deadline)
+        most = control.max_validations
+        if most is None:
+            most = default_max_validations(items.count)
+        return Budget(control.restorer.max_num_iterations, most, control.deadline)
 
     @property
     def _ranking_size(self) -> int:
@@ -244,7 +248,7 @@ class AccuracyControl:
         return Setup(
             strategy=self._strategy,
             limits=control.limits,
-            budget=self._budget,
+            budget=self._budget(items),
             reverted=Precision.INT8_WEIGHTS if only_activations else Precision.FLOAT,
             positions=items.positions,
             seed=control.seed,
@@ -326,7 +330,7 @@ def _check_numbers(control: ControlOptions) -> None:
     if control.objective not in get_args(Objective):
         message = f"`objective` must be one of {get_args(Objective)}, but got {control.objective!r}"
         raise ValidationError(message)
-    if not control.max_validations >= 2:
+    if control.max_validations is not None and not control.max_validations >= 2:
         message = (
             f"`max_validations` must be >= 2, for the float and the fully quantized model, but got "
             f"{control.max_validations}"

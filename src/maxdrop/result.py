@@ -13,7 +13,7 @@ from maxdrop.report.facts import RESULT_NOTE, result_note
 from maxdrop.search.speed import Comparison
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AccuracyControlResult:
     """The fastest model within the limit, and how it was found.
 
@@ -61,6 +61,18 @@ class AccuracyControlResult:
     float_metrics: dict[str, float] = field(default_factory=dict)
     drops: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """One line: the fields hold thousands of numbers."""
+        return (
+            f"<AccuracyControlResult reached={self.reached} metric={self.metric:.6g} drop={self.drop:.6g} "
+            f"speedup={self.speedup:.2f} int8_ops={len(self.plan.int8_ops)} float_ops={len(self.plan.float_ops)} "
+            f"stop_reason={self.stop_reason!r}>"
+        )
+
+    def __str__(self) -> str:
+        """What `summary` says."""
+        return self.summary()
 
     @property
     def speedup(self) -> float:

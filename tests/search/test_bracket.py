@@ -10,7 +10,7 @@ import pytest
 
 from maxdrop.data.plan import Candidate
 from maxdrop.data.trace import Role, Trial
-from maxdrop.search.budget import Budget
+from maxdrop.search.budget import Budget, default_max_validations
 from maxdrop.search.criterion import Criterion
 from maxdrop.search.curve import fit_curve
 from maxdrop.search.loop import best_passing, run_search
@@ -74,6 +74,22 @@ def test_what_is_left_of_the_budget_is_spent_on_a_faster_model() -> None:
     costs = {spend: [run(STRATEGIES["bracket"], additive(20, s, 0.1), spend)[1] for s in range(8)] for spend in (4, 10)}
     assert all(more <= less for more, less in zip(costs[10], costs[4], strict=True))
     assert sum(costs[10]) < sum(costs[4])
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_an_op_that_passes_by_chance_is_found_too_where_the_budget_allows(seed: int) -> None:
+    """A failed set says little about smaller ones where a metric is noisy, so each single op is tried at the end."""
+    simulation = noisy(20, seed, 0.1)
+    trials, _ = run(STRATEGIES["bracket"], simulation, max_validations=1000)
+    best = best_passing(trials, simulation.space, simulation.criterion)
+    assert best is not None
+    assert best.candidate is not None
+    floats = frozenset(best.candidate.precisions)
+    assert not [op for op in floats if simulation.passes(floats - {op})]
+
+
+def test_few_items_allow_more_validations() -> None:
+    assert [default_max_validations(n) for n in (None, 0, 20, 700, 800, 1000, 50_000)] == [10, 10, 16, 14, 12, 10, 10]
 
 
 @pytest.mark.parametrize("limit", [0.0, 1e-6])

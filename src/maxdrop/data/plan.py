@@ -103,6 +103,15 @@ class QuantizationPlan(Frozen):
     int8_ops: tuple[str, ...]
     float_ops: dict[str, str]
 
+    def __repr__(self) -> str:
+        """One line: a plan holds thousands of numbers. `model_dump()` gives them."""
+        return (
+            f"<QuantizationPlan of {self.graph[:12]}: {len(self.int8_ops)} int8 ops, {len(self.float_ops)} float, "
+            f"{len(self.quantizers)} quantizers>"
+        )
+
+    __str__ = __repr__
+
     def key(self) -> str:
         """SHA-256 over the whole content; equal plans build equal models."""
         return _digest(self.model_dump(mode="json"))

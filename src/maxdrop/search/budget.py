@@ -11,6 +11,24 @@ from maxdrop.data.trace import Trial
 
 OUT_OF_TIME = "the time budget was spent"
 
+_PATIENCE = 0.6
+"""Share of the validations after which only a step that is expected to be worthwhile is taken."""
+
+_VALIDATIONS = (10, 16)
+"""Most passes over many validation items, and over few."""
+
+_MANY_ITEMS = 1000
+
+
+def default_max_validations(items: int | None) -> int:
+    """Most passes over so many validation items, where the user has not said.
+
+    On few items a pass is cheap, and the metric moves in such steps that chance decides what passes: it takes more of
+    them to see which ops need not be float.
+    """
+    least, most = _VALIDATIONS
+    return least if not items else max(least, min(most, least * _MANY_ITEMS // items))
+
 
 class OutOfTimeError(Exception):
     """Raised in the middle of work that a time budget cuts off."""
@@ -32,6 +50,11 @@ class Budget:
     max_evaluations: int
     max_validations: float = math.inf
     deadline: float | None = None
+
+    @property
+    def patience(self) -> float:
+        """Passes up to which a search goes on for any gain, so that no op is float that need not be."""
+        return _PATIENCE * self.max_validations
 
     def spent(self, trials: Sequence[Trial]) -> str | None:
         """Why no further candidate may be started after these trials, or None."""

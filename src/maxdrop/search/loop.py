@@ -15,10 +15,7 @@ Evaluate = Callable[[Candidate, Role], Trial]
 COMPLETE = "the search was complete"
 
 WORTHWHILE = 0.02
-"""Share of the model's work that a validation beyond the typical number must be expected to save."""
-
-TYPICAL_VALIDATIONS = 6.0
-"""Passes up to which a search goes on for any gain, so that small models end without an op that need not be float."""
+"""Share of the model's work that a validation beyond the budget's patience must be expected to save."""
 
 
 def run_search(
@@ -49,7 +46,7 @@ def run_search(
         proposal = next(steps)
         while True:
             if not known(proposal.candidate):
-                if proposal.worth < WORTHWHILE and budget.used(trials) >= TYPICAL_VALIDATIONS:
+                if proposal.worth < WORTHWHILE and budget.used(trials) >= budget.patience:
                     return f"{COMPLETE}: no further validation is expected to save {WORTHWHILE:.0%} of the work"
                 reason = budget.spent(trials)
                 if reason is not None:

@@ -4,7 +4,7 @@ Ops are ordered by output error removed per time lost, which solves the relaxed 
 falls, apart from noise, from that of the int8 model to that of the float model; the crossing of the limit is found
 from a predicted start, by predictions from all that was measured, and by bisection where these mislead. Reverted ops
 mask each other's errors, so afterwards blocks of them are quantized again wherever the limit allows it, those first
-from which the most time can be expected.
+from which the most time can be expected. At the end every op that is still float is tried once more on its own.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ _TRUSTED = (0, 1, 3)
 
 _DOUBT = 0.3
 """Least chance that is given to a candidate while nothing has passed."""
+
+_SLIM = 0.1
+"""Chance that is given to a candidate with more error than one that failed: chance decides where a metric is coarse."""
 
 _FINE = 0.01
 """Share of the model's time below which the bracket is narrow enough; what is left is for the second half."""
@@ -67,7 +70,8 @@ def bracket(space: SearchSpace, criterion: Criterion) -> Steps:
         seen = _Seen([(space.int8_error, space.int8_drop)], [])
     order = removal_order(space)
     kept = yield from _first_passing(space, criterion, order, seen)
-    yield from _prune(space, criterion, order[:kept], seen)
+    needed = yield from _prune(space, criterion, order[:kept], seen)
+    yield from _try_each(space, criterion, needed, seen)
 
 
 def removal_order(space: SearchSpace) -> list[str]:
@@ -128,12 +132,14 @@ def _secant(
     return fit_curve(points, max_drop, prior=False) if len(points) == 2 else fit_curve(seen.points, max_drop)
 
 
-def _prune(space: SearchSpace, criterion: Criterion, floats: list[str], seen: _Seen) -> Steps:
+def _prune(
+    space: SearchSpace, criterion: Criterion, floats: list[str], seen: _Seen
+) -> Generator[Proposal, Trial, list[str]]:
     """Quantize reverted ops again, in blocks of those with the least error for their time.
 
     Every block is the one with the largest expected gain: its time, times the chance that the limit holds without it.
     A block that fails is not tried again with more ops in it, so the blocks shrink to single ops, and an op that fails
-    alone stays float. Ends when no single op can be quantized again.
+    alone stays float. Returns the ops of which none is expected to pass, the most sensitive for its time last.
     """
     worth = sorted(floats, key=lambda op: (space.sensitivity[op] / (space.gain[op] + 1e-9), op))
     needed: list[str] = []
@@ -153,6 +159,20 @@ def _prune(space: SearchSpace, criterion: Criterion, floats: list[str], seen: _S
             largest = max(largest, 2)
         else:
             largest = size // 2
+    return needed
+
+
+def _try_each(space: SearchSpace, criterion: Criterion, floats: list[str], seen: _Seen) -> Steps:
+    """Quantize single ops again until every one that is left was seen to fail alone.
+
+    An op is left float when a set of float ops with more in it failed, and with a coarse metric that need not hold.
+    """
+    left = sorted(floats, key=lambda op: -space.gain[op])
+    while untried := [op for op in left if frozenset(left) - {op} not in seen.failing]:
+        rest = [op for op in left if op != untried[0]]
+        trial = yield Proposal(space.candidate(rest), "prune", space.gain[untried[0]] * _SLIM)
+        if seen.note(space, criterion, rest, trial):
+            left = rest
 
 
 def _best_block(
