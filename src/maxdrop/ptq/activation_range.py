@@ -10,7 +10,6 @@ from maxdrop.data.spec import EstimatorSpec, QuantizerSpec, QuantParams
 from maxdrop.data.statistics import TensorStatistics, merge_ranges
 from maxdrop.ptq.basis import Basis
 from maxdrop.ptq.numerics import params_from_range
-from maxdrop.ptq.payoff import is_first_layer
 from maxdrop.ptq.ranges import get_estimator
 from maxdrop.ptq.smooth_quant import smoothed_statistics, with_factors
 from maxdrop.ptq.weights import channel_power
@@ -49,7 +48,7 @@ def estimator_of(basis: Basis, measured: tuple[str, ...], *, smoothed: bool = Fa
         return wanted
     nodes = [node for value in measured for node in basis.int8_readers(value)]
     image = any(node.kind is not OpKind.MATMUL for node in nodes)
-    outside = any(is_first_layer(basis.graph, node) for node in nodes)
+    outside = any(basis.is_first_layer(node) for node in nodes)
     return EstimatorSpec(name="minmax") if outside or (smoothed and image) else wanted
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 from maxdrop.data.graph import Graph, Node
@@ -38,6 +39,10 @@ class Basis:
     arrays: Arrays
     memo: dict[object, Any]
 
+    @cached_property
+    def _int8(self) -> frozenset[str]:
+        return frozenset(self.int8_ops)
+
     def remember(self, key: object, make: Callable[[], T]) -> T:
         """What `make` gives; it is called once for a key."""
         if key not in self.memo:
@@ -47,8 +52,11 @@ class Basis:
 
     def int8_readers(self, value: str) -> list[Node]:
         """The ops that read `value` directly and are int8 unless a candidate says otherwise."""
-        wanted = set(self.int8_ops)
-        return [self.graph.node(use.node) for use in self.graph.value(value).uses if use.node in wanted]
+        return [self.graph.node(use.node) for use in self.graph.value(value).uses if use.node in self._int8]
+
+    def is_first_layer(self, node: Node) -> bool:
+        """`payoff.is_first_layer`, which walks up the graph, asked once for each op."""
+        return self.remember(("first layer", node.name), lambda: is_first_layer(self.graph, node))
 
     def input_statistics(self, node: Node) -> TensorStatistics:
         """Statistics of what an op with a weight reads, with the channels that it sums over."""
@@ -57,7 +65,7 @@ class Basis:
     def weight_spec(self, node: Node) -> QuantizerSpec:
         """The form of the quantizer of the op's constant operand."""
         reduced = self.policy.reduced_range == "all" or (
-            self.policy.reduced_range == "first" and is_first_layer(self.graph, node)
+            self.policy.reduced_range == "first" and self.is_first_layer(node)
         )
         return weight_spec(node, self.policy.weights, reduced)
 
