@@ -72,7 +72,9 @@ class _Bench:
         self._calibration = split.calibration[:calibration]
         samples = [task.transform(item) for item in self._calibration]
         self._few = [samples[i] for i in np.linspace(0, len(samples) - 1, min(SAMPLES, len(samples))).astype(int)]
-        self._statistics: Statistics = self._backend.observe(self._model, requests, samples, lambda done: None)
+        self._statistics: Statistics = self._backend.observe(
+            self._model, requests, samples, lambda done: None, exact=False
+        )
         self._reference, self.metric = self._run(self._model)
 
     def score(self, changes: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """The comparison of two tools: rounds in alternating order, every step in a fresh process, nothing lost."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,8 +75,23 @@ class Options:
 class Comparison:
     """Runs the rounds of one comparison and keeps what came out of each."""
 
-    def __init__(self, options: Options, results: Path, say: Say, plain: bool = True) -> None:
-        """`plain`: in mode `control`, also time the plain int8 model of both sides."""
+    def __init__(
+        self,
+        options: Options,
+        results: Path,
+        say: Say,
+        plain: bool = True,
+        given_up: Mapping[str, str] | None = None,
+    ) -> None:
+        """Prepare a comparison.
+
+        Args:
+            options: what is compared.
+            results: folder for the JSON file.
+            say: prints progress.
+            plain: in mode `control`, also time the plain int8 model of both sides.
+            given_up: sides that are not run at all, and why.
+        """
         self.options = options
         self.with_plain = plain and options.mode == "control"
         self.work = cache_folder() / "runs" / options.label()
@@ -86,7 +101,7 @@ class Comparison:
         self.rounds: list[dict[str, Any]] = []
         self._plain: dict[tuple[str, int], dict[str, Any]] = {}
         self._float: dict[int, dict[str, Any]] = {}
-        self._given_up: dict[str, str] = {}
+        self.given_up = dict(given_up or {})
 
     def run(self) -> dict[str, Any]:
         """Runs all rounds; the results so far are written after every one."""
@@ -126,13 +141,13 @@ class Comparison:
 
     def _side(self, side: str, number: int, seed: int) -> dict[str, Any]:
         tool = self.options.sides[side]
-        if side in self._given_up:
-            return Outcome("skipped", message=self._given_up[side]).as_dict()
+        if side in self.given_up:
+            return Outcome("skipped", message=self.given_up[side]).as_dict()
         self.say(f"round {number + 1} side {side}: {tool} {self.options.mode} {self.options.task}")
         row = self._tool(f"{side}-{number}", tool, self.options.mode, seed)
         self.say(f"  {row['status']}: {row.get('seconds', row['elapsed']):.1f} s {row['message']}")
         if row["status"] == "timeout":
-            self._given_up[side] = f"{row['message']} in round {number + 1}, not repeated"
+            self.given_up[side] = f"{row['message']} in round {number + 1}, not repeated"
         return row
 
     def _tool(self, name: str, tool: str, mode: str, seed: int) -> dict[str, Any]:

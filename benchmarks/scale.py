@@ -41,7 +41,8 @@ def run_sweep(sweep: Sweep, results: Path, say: Say) -> None:
         raise ValueError(f"the axis must be one of {sorted(_SIZES)}, but got {sweep.axis!r}")
     results.mkdir(parents=True, exist_ok=True)
     for mode in sweep.modes:
-        points = [_point(sweep, mode, size, say) for size in sweep.sizes or _SIZES[sweep.axis]]
+        given_up: dict[str, str] = {}
+        points = [_point(sweep, mode, size, given_up, say) for size in sorted(sweep.sizes or _SIZES[sweep.axis])]
         exponents = {name: {side: growth(points, name, side) for side in "AB"} for name in _SHOWN}
         facts = {"sweep": asdict(sweep), "mode": mode, "machine": machine()}
         stem = results / sweep.label(mode)
@@ -61,7 +62,8 @@ def growth(points: list[dict[str, Any]], name: str, side: str) -> float | None:
     return float(np.polyfit(sizes, values, 1)[0])
 
 
-def _point(sweep: Sweep, mode: str, size: int, say: Say) -> dict[str, Any]:
+def _point(sweep: Sweep, mode: str, size: int, given_up: dict[str, str], say: Say) -> dict[str, Any]:
+    """Runs one size; a side that takes too long is added to `given_up`, for the larger sizes take longer still."""
     options = Options(
         task=f"scale-{sweep.axis}-{size}",
         tool=sweep.tool,
@@ -72,7 +74,9 @@ def _point(sweep: Sweep, mode: str, size: int, say: Say) -> dict[str, Any]:
         limit_seconds=sweep.limit_seconds,
         blocks=0,
     )
-    data = Comparison(options, _folder(options), say, plain=False).run()
+    comparison = Comparison(options, _folder(options), say, plain=False, given_up=given_up)
+    data = comparison.run()
+    given_up |= comparison.given_up
     lines = {line["name"]: line for line in measures(data)}
     values = {name: {side: line[side][0] if line[side] else None for side in "AB"} for name, line in lines.items()}
     status = {side: data["rounds"][-1][side]["status"] for side in "AB"}

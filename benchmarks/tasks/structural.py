@@ -119,11 +119,23 @@ def _convert(make: Make, sample: Array) -> ov.Model:
 
     torch.manual_seed(0)
     module = make(transformers)
+    _move_vectors(torch, module)
     _settle_batch_norms(torch, module, sample.shape)
     example = torch.from_numpy(sample)
     model = ov.convert_model(_first_tensor(torch, module.eval()), example_input=example)
     model.reshape(list(sample.shape))
     return model
+
+
+def _move_vectors(torch: Any, module: Any) -> None:
+    """Moves biases, and what normalisations multiply by, from their first values of 0 and 1.
+
+    Training does so, and without it these ops are folded away: the network would have another structure.
+    """
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(0.1 * torch.randn_like(parameter))
 
 
 def _settle_batch_norms(torch: Any, module: Any, shape: tuple[int, ...]) -> None:

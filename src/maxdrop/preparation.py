@@ -102,7 +102,7 @@ def calibrate(
     with progress.stage("calibrating", total) as tick:
         int8_ops, _ = choose_int8(prepared.graph, prepared.policy)
         requests = calibration_requests(prepared.graph, int8_ops, prepared.policy)
-        statistics = prepared.backend.observe(prepared.model, requests, samples, tick)
+        statistics = prepared.backend.observe(prepared.model, requests, samples, tick, exact=False)
     if not first:
         message = (
             "the calibration dataset must hold at least one sample, but iterating it gave none; "

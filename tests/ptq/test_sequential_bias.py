@@ -95,10 +95,16 @@ class Deceived(ToyBackend):
     """Sees means of quantized models that are far from the true ones."""
 
     def observe(
-        self, model: ToyModel, requests: Sequence[Request], samples: Iterable[Any], progress: Callable[[int], None]
+        self,
+        model: ToyModel,
+        requests: Sequence[Request],
+        samples: Iterable[Any],
+        progress: Callable[[int], None],
+        *,
+        exact: bool = True,
     ) -> Statistics:
         """The truth about float models only."""
-        found = super().observe(model, requests, samples, progress)
+        found = super().observe(model, requests, samples, progress, exact=exact)
         if not any(o.type == "FakeQuantize" for o in model.ops):
             return found
         wrong = {
@@ -210,11 +216,17 @@ class Counted(ToyBackend):
     passes = 0
 
     def observe(
-        self, model: ToyModel, requests: Sequence[Request], samples: Iterable[Any], progress: Callable[[int], None]
+        self,
+        model: ToyModel,
+        requests: Sequence[Request],
+        samples: Iterable[Any],
+        progress: Callable[[int], None],
+        *,
+        exact: bool = True,
     ) -> Statistics:
         """Count and observe."""
         self.passes += 1
-        return super().observe(model, requests, samples, progress)
+        return super().observe(model, requests, samples, progress, exact=exact)
 
 
 def _validate(compiled: ToyCompiled, items: Any) -> float:

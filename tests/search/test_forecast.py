@@ -50,10 +50,16 @@ class CountingBackend(ToyBackend):
         return super().compile(model, config)
 
     def observe(
-        self, model: ToyModel, requests: Sequence[Request], samples: Iterable[Any], progress: Progress
+        self,
+        model: ToyModel,
+        requests: Sequence[Request],
+        samples: Iterable[Any],
+        progress: Progress,
+        *,
+        exact: bool = True,
     ) -> Statistics:
         self._count("observe", 1)
-        return super().observe(model, requests, samples, progress)
+        return super().observe(model, requests, samples, progress, exact=exact)
 
     def switchable(self, model: ToyModel, plan: QuantizationPlan) -> Switchable:
         self._count("switchable", 1)

@@ -59,9 +59,18 @@ class Backend(Protocol[ModelT]):
         """A read-only view of `model`."""
 
     def observe(
-        self, model: ModelT, requests: Sequence[Request], samples: Iterable[Any], progress: Progress
+        self,
+        model: ModelT,
+        requests: Sequence[Request],
+        samples: Iterable[Any],
+        progress: Progress,
+        *,
+        exact: bool = True,
     ) -> Statistics:
-        """Run `samples` once and return statistics of the requested values."""
+        """Run `samples` once and return statistics of the requested values.
+
+        Without `exact` the values may be off by 1 % of their range, if that is faster.
+        """
 
     def apply(self, model: ModelT, plan: QuantizationPlan, arrays: Arrays) -> ModelT:
         """A new model that follows `plan`; `model` stays as it is."""

@@ -158,6 +158,16 @@ class BackendSuite:
             assert (tensor.rows >= tensor.channel_min).all()
             assert (tensor.rows <= tensor.channel_max).all()
 
+    def test_inexact_statistics_are_close(self) -> None:
+        case = self.make_case()
+        found = case.backend.observe(case.model, case.requests, case.samples, lambda done: None, exact=False)
+        assert found.tensors.keys() == case.statistics.tensors.keys()
+        for name, exact in case.statistics.tensors.items():
+            reach = float(max(-exact.channel_min.min(), exact.channel_max.max()))
+            for key in ("sample_min", "sample_max", "channel_min", "channel_max", "channel_mean"):
+                expected, close = getattr(exact, key), getattr(found[name], key)
+                np.testing.assert_allclose(close, expected, rtol=0, atol=0.01 * reach, err_msg=f"{name} {key}")
+
     def test_observing_parts_and_merging_is_observing_the_whole(self) -> None:
         case = self.make_case()
         half = len(case.samples) // 2

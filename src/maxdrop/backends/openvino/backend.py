@@ -82,11 +82,25 @@ class OpenVINOBackend:
         return self._viewed[1]
 
     def observe(
-        self, model: ov.Model, requests: Sequence[Request], samples: Iterable[Any], progress: Progress
+        self,
+        model: ov.Model,
+        requests: Sequence[Request],
+        samples: Iterable[Any],
+        progress: Progress,
+        *,
+        exact: bool = True,
     ) -> Statistics:
-        """Run `samples` once and return statistics of the requested values."""
-        tensors = observe(model, requests, samples, progress)
+        """Run `samples` once and return statistics of the requested values.
+
+        With `exact` in float32; otherwise in bfloat16 where this processor has it, as the runtime does by default.
+        """
+        tensors = observe(model, requests, samples, progress, "f32" if exact else self._fast_precision)
         return Statistics(tensors, self.graph(model).fingerprint)
+
+    @property
+    def _fast_precision(self) -> str:
+        """The fastest precision with the range of float32."""
+        return "bf16" if "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
 
     def apply(self, model: ov.Model, plan: QuantizationPlan, arrays: Arrays) -> ov.Model:
         """A new model that follows `plan`; `model` stays as it is.

@@ -17,7 +17,11 @@ from maxdrop.data.statistics import Request, TensorStatistics
 
 
 def observe(
-    model: ov.Model, requests: Sequence[Request], samples: Iterable[Any], progress: Callable[[int], None]
+    model: ov.Model,
+    requests: Sequence[Request],
+    samples: Iterable[Any],
+    progress: Callable[[int], None],
+    precision: str = "f32",
 ) -> dict[str, TensorStatistics]:
     """Run every sample once and reduce the requested values.
 
@@ -28,6 +32,7 @@ def observe(
         requests: what to watch.
         samples: inputs; see `feed.infer` for their forms.
         progress: called after each sample with the number done.
+        precision: in which convolutions and matrix products run.
     """
     source = iter(samples)
     first = next(source, None)
@@ -42,7 +47,7 @@ def observe(
         run = partial(run_in_order, simulated=True)
     elif watched.get_sinks():
         run = run_in_order
-    for number, found in enumerate(run(watched, chain([first], source), watch.outputs)):
+    for number, found in enumerate(run(watched, chain([first], source), watch.outputs, precision)):
         for collector, reduced in zip(collectors, watch.read(found), strict=True):
             collector.add(reduced)
         progress(number + 1)

@@ -12,31 +12,34 @@ from maxdrop.backends.openvino.feed import infer, keyed_inputs
 
 Outputs = list[NDArray[Any]]
 
-_CONFIG = {"INFERENCE_PRECISION_HINT": "f32"}
 _SIMULATED = {"LP_TRANSFORMS_MODE": "NO"}
 
 
 def run_in_order(
-    model: ov.Model, samples: Iterable[Any], outputs: Sequence[int], *, simulated: bool = False
+    model: ov.Model, samples: Iterable[Any], outputs: Sequence[int], precision: str = "f32", *, simulated: bool = False
 ) -> Iterator[Outputs]:
     """One sample after another.
 
     Args:
-        model: to compile and run in float32.
+        model: to compile and run.
         samples: see `feed.infer` for their forms.
         outputs: numbers of the outputs to return.
+        precision: of the float ops.
         simulated: compute FakeQuantize in float instead of turning it into int8 kernels.
     """
-    config = {**_CONFIG, "PERFORMANCE_HINT": "LATENCY", **(_SIMULATED if simulated else {})}
+    config = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY", **(_SIMULATED if simulated else {})}
     request = ov.Core().compile_model(model, "CPU", config).create_infer_request()
     for number, sample in enumerate(samples):
         infer(request, sample, number)
         yield _read(request, outputs)
 
 
-def run_overlapped(model: ov.Model, samples: Iterable[Any], outputs: Sequence[int]) -> Iterator[Outputs]:
+def run_overlapped(
+    model: ov.Model, samples: Iterable[Any], outputs: Sequence[int], precision: str = "f32"
+) -> Iterator[Outputs]:
     """Several samples at a time, which uses the processor better; same results as `run_in_order`."""
-    compiled = ov.Core().compile_model(model, "CPU", {**_CONFIG, "PERFORMANCE_HINT": "THROUGHPUT"})
+    config = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "THROUGHPUT"}
+    compiled = ov.Core().compile_model(model, "CPU", config)
     finished: dict[int, Outputs] = {}
     queue = ov.AsyncInferQueue(compiled)
     queue.set_callback(lambda request, number: finished.__setitem__(number, _read(request, outputs)))
