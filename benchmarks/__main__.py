@@ -85,11 +85,12 @@ def scale(
     max_drop: float = 0.001,
     rounds: int = 1,
     limit_minutes: float = 40.0,
+    peer_up_to: Annotated[int, typer.Option(help="the largest size that the peer gets; 0 for all")] = 0,
     results: Path = RESULTS,
 ) -> None:
     """Measures the cost of both tools against the number of ops or the size of the model, and plots it."""
     picked = tuple(int(size) for size in sizes.split(",") if size)
-    sweep = Sweep(axis, picked, tuple(modes.split(",")), tool, peer, max_drop, rounds, limit_minutes * 60)
+    sweep = Sweep(axis, picked, tuple(modes.split(",")), tool, peer, max_drop, rounds, limit_minutes * 60, peer_up_to)
     run_sweep(sweep, results, _say)
 
 

@@ -19,7 +19,10 @@ _SHOWN = ("wall time of the call, s", "own forwards", "sample evaluations", "pea
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is swept; empty `sizes` stands for the usual ones of the axis, `ops` or `mb`."""
+    """What is swept; empty `sizes` stands for the usual ones of the axis, `ops` or `mb`.
+
+    The peer gets sizes up to `peer_up_to`, or all for 0.
+    """
 
     axis: str
     sizes: tuple[int, ...]
@@ -29,6 +32,7 @@ class Sweep:
     max_drop: float
     rounds: int
     limit_seconds: float
+    peer_up_to: int = 0
 
     def label(self, mode: str) -> str:
         """A file name for the results."""
@@ -64,6 +68,8 @@ def growth(points: list[dict[str, Any]], name: str, side: str) -> float | None:
 
 def _point(sweep: Sweep, mode: str, size: int, given_up: dict[str, str], say: Say) -> dict[str, Any]:
     """Runs one size; a side that takes too long is added to `given_up`, for the larger sizes take longer still."""
+    if 0 < sweep.peer_up_to < size:
+        given_up["B"] = f"not run above {sweep.peer_up_to}"
     options = Options(
         task=f"scale-{sweep.axis}-{size}",
         tool=sweep.tool,
