@@ -19,7 +19,7 @@ from benchmarks.harness import Comparison, Options
 from benchmarks.latency import ratio_interval
 from benchmarks.report import machine, markdown, title
 from benchmarks.runtime_graph import coverage
-from benchmarks.scale import growth
+from benchmarks.scale import Sweep, growth, run_sweep
 from benchmarks.summary import overall, summarize
 from benchmarks.task import digest, split_items
 from benchmarks.worker import output_sqnr
@@ -78,7 +78,6 @@ def test_two_good_sides_give_equal_counts_and_metrics(tmp_path: Path) -> None:
     assert title(data) in row
 
 
-@pytest.mark.slow
 def test_a_crashing_peer_is_reported_and_the_run_goes_on(tmp_path: Path) -> None:
     data = compare(tmp_path, peer="benchmarks.toy:crash", rounds=2, swap=True)
     assert [row["order"] for row in data["rounds"]] == [["B", "A"], ["A", "B"]]
@@ -102,7 +101,6 @@ def test_an_exception_and_a_wrong_model_are_reported(tmp_path: Path) -> None:
     assert "| 1 | B | wrong |" in markdown({**data, "machine": machine(), "versions": {}})
 
 
-@pytest.mark.slow
 def test_a_hanging_peer_is_stopped_and_not_tried_again(tmp_path: Path) -> None:
     data = compare(tmp_path, peer="benchmarks.toy:hang", rounds=2, limit_seconds=6.0)
     assert [row["B"]["status"] for row in data["rounds"]] == ["timeout", "skipped"]
@@ -161,6 +159,28 @@ def test_growth_finds_the_exponent() -> None:
     assert exponent is not None
     assert abs(exponent - 1.5) < 1e-9
     assert growth(points, "seconds", "B") is None
+
+
+@pytest.mark.slow
+def test_a_sweep_runs_both_sides_as_far_as_the_peer_goes(tmp_path: Path) -> None:
+    sweep = Sweep("ops", (4, 10), ("quantize",), GOOD, GOOD, 0.001, rounds=1, limit_seconds=60.0, peer_up_to=4)
+    run_sweep(sweep, tmp_path, say=lambda _: None)
+    stored = json.loads((tmp_path / f"{sweep.label('quantize')}.json").read_text())
+    assert [point["status"] for point in stored["points"]] == [{"A": "ok", "B": "ok"}, {"A": "ok", "B": "skipped"}]
+    assert stored["exponents"]["wall time of the call, s"]["B"] is None
+    rows = (tmp_path / f"{sweep.label('quantize')}.md").read_text().splitlines()
+    assert [row.split(" | ")[0] for row in rows if row.startswith("| ")] == [
+        "| quantizable ops", "| ---", "| 4", "| 10", "| exponent"
+    ]  # fmt: skip
+    assert "<svg" in (tmp_path / f"{sweep.label('quantize')}.svg").read_text()
+
+
+def test_a_childs_memory_is_its_own(tmp_path: Path) -> None:
+    """The kernel hands the peak of a process on to the programs that it starts."""
+    held = np.ones(700_000_000, np.uint8)
+    row = compare(tmp_path)["rounds"][0]["A"]
+    assert row["status"] == "ok"
+    assert row["peak_bytes"] < held.nbytes
 
 
 def test_sqnr_is_the_power_of_the_outputs_over_that_of_the_error() -> None:

@@ -36,8 +36,11 @@ MOST_ROWS = 256
 _SCREENED = slice(1, None, 3)
 """Strengths that are tried first; the error changes little from one to the next."""
 
+_NEAR = 2
+"""How far from the best of these the others are tried."""
+
 _HOPELESS = 0.95
-"""Share of the error that these may leave at most, or the others are not tried."""
+"""Share of the error that these may leave at most, or no other is tried."""
 
 _LIMIT = 1e2
 
@@ -167,8 +170,10 @@ def choose_factors(
     errors = {alpha: error_at(alpha) for alpha in alphas[_SCREENED]}
     if min(errors.values()) >= _HOPELESS * plain:
         return None
-    errors.update({alpha: error_at(alpha) for alpha in alphas if alpha not in errors})
-    chosen = min(alphas, key=errors.__getitem__)
+    best_so_far = alphas.index(min(errors, key=errors.__getitem__))
+    near = alphas[max(0, best_so_far - _NEAR) : best_so_far + _NEAR + 1]
+    errors.update({alpha: error_at(alpha) for alpha in near if alpha not in errors})
+    chosen = min(errors, key=errors.__getitem__)
     if errors[chosen] >= demand.gain * plain:
         return None
     best = factors_for(statistics, readers, chosen)
