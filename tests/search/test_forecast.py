@@ -121,7 +121,7 @@ def test_an_easy_search_costs_what_was_forecast_at_least() -> None:
 def test_a_search_with_candidates_costs_what_was_forecast() -> None:
     backend, predicted, result = toy_search(max_drop=1e-6)
     done = sum(t.validations for t in result.trace.trials)
-    assert 2 < done <= predicted.most.validations == 10
+    assert 2 < done <= predicted.most.validations == 16  # on few items
     # Each validation compiles one model, so the work at another number of them is known.
     assert sum(backend.compiles.values()) - done <= predicted.most.compiles - predicted.most.validations
     steps = {step.name: step for step in predicted.most.steps}
