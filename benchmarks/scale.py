@@ -122,6 +122,7 @@ def _plot(sweep: Sweep, mode: str, points: list[dict[str, Any]], exponents: Any,
     import matplotlib
 
     matplotlib.use("svg")
+    matplotlib.rcParams["svg.fonttype"] = "none"  # text instead of outlines: a third of the size
     from matplotlib import pyplot
 
     figure, panes = pyplot.subplots(1, len(_SHOWN), figsize=(4 * len(_SHOWN), 3.6), layout="constrained")
