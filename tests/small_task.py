@@ -22,7 +22,7 @@ def coarse() -> md.AdvancedQuantizationParameters:
     )
 
 
-def datasets(calibration: int = 24, validation: int = 120) -> tuple[md.Dataset, md.Dataset]:
+def datasets(calibration: int = 16, validation: int = 120) -> tuple[md.Dataset, md.Dataset]:
     """Few items, always the same."""
     return md.Dataset(demo.calibration_items()[:calibration]), md.Dataset(demo.validation_items()[:validation])
 

@@ -61,7 +61,7 @@ def planner_for(model: ov.Model, samples: Sequence[Any], policy: Policy) -> Plan
     """Everything up to the plan."""
     graph = BACKEND.graph(model)
     requests = calibration_requests(graph, choose_int8(graph, policy)[0])
-    return Planner(graph, policy, BACKEND.observe(model, requests, samples, lambda done: None))
+    return Planner(graph, policy, BACKEND.observe(model, requests, samples, lambda done: None, exact=False))
 
 
 def outcome(model: ov.Model, samples: Sequence[Any], policy: Policy | None = None) -> Outcome:
