@@ -49,12 +49,12 @@ def run_sweep(sweep: Sweep, results: Path, say: Say) -> None:
         points = [_point(sweep, mode, size, given_up, say) for size in sorted(sweep.sizes or _SIZES[sweep.axis])]
         exponents = {name: {side: growth(points, name, side) for side in "AB"} for name in _SHOWN}
         facts = {"sweep": asdict(sweep), "mode": mode, "machine": machine()}
-        stem = results / sweep.label(mode)
-        stem.with_suffix(".json").write_text(json.dumps({**facts, "points": points, "exponents": exponents}, indent=1))
+        path = {kind: results / f"{sweep.label(mode)}.{kind}" for kind in ("json", "md", "svg")}
+        path["json"].write_text(json.dumps({**facts, "points": points, "exponents": exponents}, indent=1))
         table = _markdown(sweep, mode, _rows(points, exponents))
-        stem.with_suffix(".md").write_text(table)
+        path["md"].write_text(table)
         say(table)
-        _plot(sweep, mode, points, exponents, stem.with_suffix(".svg"))
+        _plot(sweep, mode, points, exponents, path["svg"])
 
 
 def growth(points: list[dict[str, Any]], name: str, side: str) -> float | None:
@@ -122,7 +122,7 @@ def _plot(sweep: Sweep, mode: str, points: list[dict[str, Any]], exponents: Any,
     import matplotlib
 
     matplotlib.use("svg")
-    matplotlib.rcParams["svg.fonttype"] = "none"  # text instead of outlines: a third of the size
+    matplotlib.rcParams["svg.fonttype"] = "none"  # text instead of outlines: a third smaller
     from matplotlib import pyplot
 
     figure, panes = pyplot.subplots(1, len(_SHOWN), figsize=(4 * len(_SHOWN), 3.6), layout="constrained")

@@ -338,7 +338,8 @@ def test_bad_usage_gives_one_message(files: Path, tmp_path: Path, arguments: lis
     "arguments", [[], ["--metric", "accuracy"], ["--metric", "f1"], ["--metric", "accuracy", "--validate", "a:b"]]
 )
 def test_control_wants_one_metric(files: Path, tmp_path: Path, arguments: list[str]) -> None:
-    invoke("control", *arrays(files), *arguments, "-o", tmp_path, code=2)
+    done = invoke("control", *arrays(files), *arguments, "-o", tmp_path, code=2)
+    assert "--metric" in done.stderr
 
 
 @pytest.mark.parametrize(

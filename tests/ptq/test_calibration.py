@@ -38,6 +38,24 @@ def one_convolution() -> ov.Model:
     return model([conv(x, 4, "c")], [x])
 
 
+def test_only_inexact_statistics_are_in_bfloat16_and_only_where_the_processor_has_it() -> None:
+    x = parameter((1, 16, 12, 12))
+    first = conv(x, 16, "a")
+    chained = model([conv(first, 4, "b")], [x])
+    graph = BACKEND.graph(chained)
+    requests = [r for r in calibration_requests(graph, ["a", "b"]) if r.value == "a/add"]
+    samples = [rng("precision").standard_normal((1, 16, 12, 12)).astype(np.float32)]
+    compiled = ov.Core().compile_model(model([first], [x]), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    expected = compiled(samples)[0].mean(axis=(0, 2, 3))
+    exact, fast = (
+        BACKEND.observe(chained, requests, samples, lambda done: None, exact=exact).along("a/add", 1).channel_mean
+        for exact in (True, False)
+    )
+    np.testing.assert_allclose(exact, expected, rtol=1e-4, atol=1e-5)
+    has_bfloat16 = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    assert np.array_equal(exact, fast) is not has_bfloat16
+
+
 def test_each_axis_that_is_summed_over_is_watched() -> None:
     graph = BACKEND.graph(two_axes())
     requests = calibration_requests(graph, ["by_rows", "by_columns"])

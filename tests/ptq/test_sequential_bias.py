@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from maxdrop.data.spec import (
     SmoothQuantPolicy,
     StatisticKind,
 )
-from maxdrop.data.statistics import Request, Statistics, TensorStatistics
+from maxdrop.data.statistics import Statistics, TensorStatistics
 from maxdrop.options import (
     AdvancedAccuracyRestorerParameters,
     AdvancedQuantizationParameters,
@@ -94,17 +94,9 @@ def test_nothing_is_left_of_the_mean_error() -> None:
 class Deceived(ToyBackend):
     """Sees means of quantized models that are far from the true ones."""
 
-    def observe(
-        self,
-        model: ToyModel,
-        requests: Sequence[Request],
-        samples: Iterable[Any],
-        progress: Callable[[int], None],
-        *,
-        exact: bool = True,
-    ) -> Statistics:
+    def observe(self, model: ToyModel, *rest: Any, **options: Any) -> Statistics:
         """The truth about float models only."""
-        found = super().observe(model, requests, samples, progress, exact=exact)
+        found = super().observe(model, *rest, **options)
         if not any(o.type == "FakeQuantize" for o in model.ops):
             return found
         wrong = {
@@ -215,18 +207,10 @@ class Counted(ToyBackend):
 
     passes = 0
 
-    def observe(
-        self,
-        model: ToyModel,
-        requests: Sequence[Request],
-        samples: Iterable[Any],
-        progress: Callable[[int], None],
-        *,
-        exact: bool = True,
-    ) -> Statistics:
+    def observe(self, *arguments: Any, **options: Any) -> Statistics:
         """Count and observe."""
         self.passes += 1
-        return super().observe(model, requests, samples, progress, exact=exact)
+        return super().observe(*arguments, **options)
 
 
 def _validate(compiled: ToyCompiled, items: Any) -> float:

@@ -15,9 +15,9 @@ from maxdrop import demo
 from maxdrop.control import AccuracyControl, ControlOptions
 from maxdrop.data.graph import Graph
 from maxdrop.data.plan import QuantizationPlan
-from maxdrop.data.protocols import Progress, Switchable
+from maxdrop.data.protocols import Switchable
 from maxdrop.data.spec import Policy
-from maxdrop.data.statistics import Request, Statistics
+from maxdrop.data.statistics import Statistics
 from maxdrop.dataset import Dataset
 from maxdrop.options import AdvancedAccuracyRestorerParameters
 from maxdrop.preparation import Prepared, open_and_resolve
@@ -49,17 +49,9 @@ class CountingBackend(ToyBackend):
         self._count("compile", 1)
         return super().compile(model, config)
 
-    def observe(
-        self,
-        model: ToyModel,
-        requests: Sequence[Request],
-        samples: Iterable[Any],
-        progress: Progress,
-        *,
-        exact: bool = True,
-    ) -> Statistics:
+    def observe(self, *arguments: Any, **options: Any) -> Statistics:
         self._count("observe", 1)
-        return super().observe(model, requests, samples, progress, exact=exact)
+        return super().observe(*arguments, **options)
 
     def switchable(self, model: ToyModel, plan: QuantizationPlan) -> Switchable:
         self._count("switchable", 1)

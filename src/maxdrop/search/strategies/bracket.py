@@ -4,7 +4,7 @@ Ops are ordered by output error removed per time lost, which solves the relaxed 
 falls, apart from noise, from that of the int8 model to that of the float model; the crossing of the limit is found
 from a predicted start, by predictions from all that was measured, and by bisection where these mislead. Reverted ops
 mask each other's errors, so afterwards blocks of them are quantized again wherever the limit allows it, those first
-from which the most time can be expected. At the end every op that is still float is tried once more on its own.
+from which the most time can be expected. At the end every op that is still float is tried on its own.
 """
 
 from __future__ import annotations
