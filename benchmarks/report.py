@@ -80,7 +80,7 @@ def markdown(data: dict[str, Any]) -> str:
     """The tables as Markdown, with what is needed to run them again."""
     options, facts = data["options"], data["machine"]
     lines = [f"### {title(data)}", ""]
-    lines += [f"Metric: {data['task']['metric']}. {options['rounds']} rounds, seed {options['seed']}.", ""]
+    lines += [f"Metric: {data['task']['metric']}. Rounds: {options['rounds']}; seed {options['seed']}.", ""]
     for name, head, rows in tables(data):
         cells = [head, ["---"] * len(head), *([_escape(cell) for cell in row] for row in rows)]
         lines += [f"{name}.", "", *(f"| {' | '.join(row)} |" for row in cells), ""]
