@@ -192,10 +192,12 @@ def test_a_controlled_run_is_scored_again_in_fresh_processes() -> None:
 
 
 @pytest.mark.slow
-def test_minimality_of_a_real_search(tmp_path: Path) -> None:
+def test_a_search_with_enough_validations_leaves_no_op_float_that_could_be_int8(tmp_path: Path) -> None:
     task = load_task("demo")
-    minimality.search(task, "coarse", 0.02, 0, 100, tmp_path, 20, calibration=16)
+    minimality.search(task, "coarse", 0.02, 0, 100, tmp_path, max_validations=80, calibration=16)
     data = minimality.examine(task, "coarse", 0, 100, tmp_path, max_blocks=4)
+    assert data["verdict"] == "complete"
     assert data["kept"]
     assert data["missed"] == []
-    assert any(attempt["seen"] != "not tried" for attempt in data["attempts"])
+    alone = [attempt for attempt in data["attempts"] if len(attempt["ops"]) == 1]
+    assert {attempt["seen"] for attempt in alone} == {"complete"}
