@@ -12,7 +12,7 @@ import maxdrop as md
 from maxdrop import demo
 from maxdrop.options import RangeEstimatorParametersSet
 
-MAX_DROP = 0.02
+MAX_DROP = 0.015
 
 
 def coarse() -> md.AdvancedQuantizationParameters:

@@ -15,6 +15,7 @@ from maxdrop.ptq.basis import Basis, data_inputs
 from maxdrop.ptq.output_error import reader_of
 from maxdrop.ptq.payoff import target_row
 from maxdrop.ptq.placement import Slot, place
+from maxdrop.ptq.skips import skip_uses
 from maxdrop.ptq.smooth_quant import alphas_of, channel_axis, choose_factors, demand_of
 
 F32 = NDArray[np.float32]
@@ -37,10 +38,11 @@ def activation_quantizers(basis: Basis, int8: Iterable[str]) -> list[Quantizer]:
             return False
         return bool(basis.policy.at(data_inputs(node)).activations.per_channel)
 
+    wanted = set(int8)
     groups: dict[str, list[Slot]] = {}
-    for slot in place(basis.graph, int8, may_share, per_channel):
+    for slot in place(basis.graph, wanted, may_share, per_channel):
         groups.setdefault(slot.group, []).append(slot)
-    return [quantizer for slots in groups.values() for quantizer in _of_group(basis, slots)]
+    return [quantizer for slots in groups.values() for quantizer in _of_group(basis, slots, wanted)]
 
 
 def by_reader(activations: Iterable[Quantizer]) -> dict[str, Quantizer]:
@@ -54,7 +56,7 @@ def usual_activations(basis: Basis) -> dict[str, Quantizer]:
     return basis.remember(key, lambda: by_reader(activation_quantizers(basis, basis.int8_ops)))
 
 
-def _of_group(basis: Basis, slots: list[Slot]) -> list[Quantizer]:
+def _of_group(basis: Basis, slots: list[Slot], int8: set[str]) -> list[Quantizer]:
     measured = tuple(sorted({value for slot in slots for value in slot.measured}))
     serves = [basis.graph.node(use.node) for slot in slots for use in slot.serves]
     spec = _spec(basis, slots, serves, measured)
@@ -64,11 +66,12 @@ def _of_group(basis: Basis, slots: list[Slot]) -> list[Quantizer]:
     params = basis.remember(key, lambda: activation_params(basis, measured, spec, factors))
     if factors is not None:
         spec = spec.model_copy(update={"smooth_axis": channel_axis(serves[0])})
+    whole = factors is None and not spec.axes
     return [
         Quantizer(
             id=slot.value if not slot.per_channel else slot.group,
             value=slot.value,
-            uses=slot.uses,
+            uses=slot.uses + (skip_uses(basis, slot.value, spec, params, int8) if whole else ()),
             serves=slot.serves,
             constant=False,
             spec=spec,

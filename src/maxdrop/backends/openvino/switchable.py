@@ -16,7 +16,7 @@ from openvino import opset13 as opset
 from maxdrop.backends.openvino.apply import fake_quantize
 from maxdrop.backends.openvino.feed import infer
 from maxdrop.backends.openvino.naming import Names
-from maxdrop.data.plan import QuantizationPlan, UseRef
+from maxdrop.data.plan import QuantizationPlan, Quantizer, UseRef
 
 _MASK = "maxdrop_switches"
 
@@ -67,7 +67,7 @@ class OpenVINOSwitchable:
         shared: dict[tuple[str, str], Any] = {}
         done: set[UseRef] = set()  # one input may be served by several branches of a Concat, with equal parameters
         for quantizer in plan.quantizers:
-            for use in quantizer.serves if not quantizer.constant else ():
+            for use, op in _switched(names, quantizer) if not quantizer.constant else ():
                 if use in done:
                     continue
                 done.add(use)
@@ -77,8 +77,14 @@ class OpenVINOSwitchable:
                 if key not in shared:
                     simulated = fake_quantize(source, quantizer, f"switch/{key[0]}/{quantizer.group}")
                     shared[key] = opset.subtract(simulated, source)
-                position = opset.constant(np.array([self._index[use.node]], np.int64))
+                position = opset.constant(np.array([self._index[op]], np.int64))
                 switch = opset.gather(mask, position, opset.constant(np.int64(0)))
                 switch = opset.convert(switch, source.get_element_type().to_string())
                 mixed = opset.add(source, opset.multiply(shared[key], switch))
                 node.input(use.index).replace_source_output(mixed.output(0))
+
+
+def _switched(names: Names, quantizer: Quantizer) -> list[tuple[UseRef, str]]:
+    """Inputs that get a switch, with the op whose switch it is: a skip connection goes with the first op served."""
+    skips = [use for use in quantizer.uses if names.nodes[use.node].get_type_name() == "Add"]
+    return [*((use, use.node) for use in quantizer.serves), *((use, quantizer.serves[0].node) for use in skips)]
