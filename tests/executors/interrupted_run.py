@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -45,4 +46,6 @@ def search(folder: Path, max_drop: float = 0.09, slow: float = 0.0, **options: o
 
 
 if __name__ == "__main__":
+    # A shell that starts a job in the background makes it, and all below it, ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     print(search(Path(sys.argv[1]), slow=0.05, executor="processes", workers=2).stop_reason)

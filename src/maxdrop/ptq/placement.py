@@ -3,7 +3,8 @@
 A quantizer is wanted at each data input of an op that runs in int8. It then moves up through pass-through ops
 (layout, max-pooling, padding with zero, ...) as long as everything that reads the moved value is int8 too, so that
 the pass-through op handles bytes and all readers share one conversion. Readers that stay float keep reading the
-float value, but for the skip connections in `skips`. At a Concat the quantizer splits onto the branches, which then share their parameters.
+float value, but for the skip connections in `skips`. At a Concat the quantizer splits onto the branches, which then
+share their parameters.
 """
 
 from __future__ import annotations
