@@ -145,6 +145,7 @@ def test_inputs_are_untouched(tmp_path: Path) -> None:
         accuracy,
         max_drop=0.5,
         placement="table",
+        allow_slower=True,
         ignored_scope=scope,
         advanced_quantization_parameters=advanced,
         advanced_accuracy_restorer_parameters=restorer,

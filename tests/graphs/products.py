@@ -7,6 +7,7 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset13 as op
 
+from maxdrop.backends.openvino.isa import has_int8_tiles
 from tests.graphs.case import Case
 from tests.graphs.layers import (
     add_bias,
@@ -175,6 +176,7 @@ def einsum() -> ov.Model:
 
 _PRODUCT = {"p": "product of two activations"}
 _BOTH = {"qk": "product of two activations", "pv": "product of two activations"}
+_MASKED = {"qk": "one mask for all its rows"} if has_int8_tiles() else {}
 CASES = [
     Case(linear_transposed, "a b"),
     Case(linear_plain, "a b"),
@@ -188,7 +190,14 @@ CASES = [
     Case(input_vector, "", reasons={"v": "vector"}, reasons_all={"v": "vector"}),
     Case(product_of_activations, "fc", "p", reasons=_PRODUCT),
     Case(product_of_positive_activations, "fc", "p", reasons=_PRODUCT),
-    Case(attention, "q k v o", "qk pv", "qk pv", reasons=_BOTH),
+    Case(
+        attention,
+        "q k v o",
+        "pv" if has_int8_tiles() else "qk pv",
+        "qk pv",
+        reasons={**_BOTH, **_MASKED},
+        reasons_all=_MASKED,
+    ),
     Case(
         fused_attention,
         "q k v o",

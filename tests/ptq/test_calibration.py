@@ -166,9 +166,59 @@ def test_statistics_are_those_of_the_value(shape: tuple[int, ...], rectifier: st
         assert {row.tobytes() for row in seen.rows} <= positions
 
 
-def test_all_values_of_a_model_with_a_batch_come_in_one_output() -> None:
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_all_values_of_a_model_with_a_batch_share_outputs(precision: str) -> None:
+    """One for the model's inputs, which are not rounded, and one for the rest."""
     x = parameter((-1, 16, 12, 12))
     made = model([conv(conv(x, 8, "c"), 4, "d")], [x])
-    watch = Watch(made, [Request("x", 1), Request("c", 1)], {})
-    assert len(watch.outputs) == 1
+    watch = Watch(made, [Request("x", 1), Request("c", 1)], {}, precision)
+    assert len(watch.outputs) == 2
     assert len(watch.requests) == 2
+
+
+@pytest.mark.parametrize("batchwise", [True, False])
+@pytest.mark.parametrize("signed", [True, False])
+def test_samples_of_any_length_and_batch_are_told_apart(signed: bool, batchwise: bool) -> None:
+    """Inferences are read many at a time, whether or not their sizes are alike."""
+    x = parameter((-1, -1, 16))
+    y = x if signed else named(op.relu(x), "y")
+    made = model([named(op.matmul(y, const(normal("w", 16, 8)), False, False), "a")], [x])
+    sizes = [(1, 3)] * 40 + [(1, 30), (2, 5), (2, 5), (1, 2), (3, 7)]
+    samples = [rng(f"sizes{i}").standard_normal((*size, 16)).astype(np.float32) for i, size in enumerate(sizes)]
+    value = "x" if signed else "y"
+    found = observe(made, [Request(value, -1, batchwise=batchwise)], samples, lambda done: None)[value]
+    seen = samples if signed else [np.maximum(sample, 0.0) for sample in samples]
+    parts = [part for sample in seen for part in (sample if batchwise else sample.reshape(1, -1, 16))]
+    np.testing.assert_array_equal(found.sample_max, [part.max() for part in parts])
+    np.testing.assert_array_equal(found.sample_min, [part.min() if signed else 0.0 for part in parts])
+    np.testing.assert_allclose(
+        found.channel_mean, np.mean([part.reshape(-1, 16).mean(axis=0) for part in parts], axis=0), atol=1e-6
+    )
+    for number, part in enumerate(parts):
+        rows = found.rows[found.row_sample == number]
+        assert len(rows)
+        assert {row.tobytes() for row in rows} <= {row.tobytes() for row in part.reshape(-1, 16)}
+
+
+@pytest.mark.parametrize("batch", [1, -1])
+def test_reductions_in_bfloat16_are_those_of_the_values(batch: int) -> None:
+    x = parameter((batch, 16, 12, 12))
+    made = model([conv(op.relu(conv(x, 8, "c")), 4, "d")], [x])
+    requests = calibration_requests(BACKEND.graph(made), ["c", "d"])
+    exact, fast = (
+        observe(made, requests, images(5, abs(batch)), lambda done: None, precision) for precision in ("f32", "bf16")
+    )
+    step = 2.0**-6  # of bfloat16, and once more for what the convolution read
+    for value, statistics in exact.items():
+        for name in ("sample_max", "channel_max", "channel_min", "channel_mean", "rows"):
+            true = getattr(statistics, name)
+            reach = np.abs(true).max()
+            np.testing.assert_allclose(getattr(fast[value], name), true, rtol=step, atol=step * reach, err_msg=name)
+
+
+def test_nothing_is_computed_that_nobody_watches() -> None:
+    """What only the model's own outputs need would be computed first, and everything else kept in memory for it."""
+    x = parameter((1, 16, 12, 12))
+    made = model([conv(conv(x, 8, "c"), 4, "d")], [x])
+    Watch(made, [Request("x", 1)], {})
+    assert not [node for node in made.get_ordered_ops() if "Convolution" in node.get_type_name()]

@@ -80,12 +80,20 @@ def quantize(x: NDArray[Any], params: QuantParams, spec: QuantizerSpec) -> NDArr
         params: one entry, or one for each kept index.
         spec: form of the quantizer.
     """
+    return _codes(x, params, spec).astype(spec.dtype)
+
+
+def _codes(x: NDArray[Any], params: QuantParams, spec: QuantizerSpec) -> NDArray[Any]:
+    """Codes of `x` as floating-point numbers, in one new array: fresh memory costs more than the arithmetic."""
     scale, zero = _shaped(params, spec, x)
     if spec.smooth_axis is not None:
         scale = scale * _factors(params, spec.smooth_axis, x)
     with np.errstate(over="ignore"):  # infinity saturates like any other large number
-        codes = np.rint(x / scale) + zero
-    return np.clip(codes, spec.quant_min, spec.quant_max).astype(spec.dtype)
+        codes = np.asarray(x / scale)
+    np.rint(codes, out=codes)
+    if zero.any():
+        codes += zero
+    return np.clip(codes, spec.quant_min, spec.quant_max, out=codes)
 
 
 def weight_codes(quantizer: Quantizer, weight: NDArray[Any], arrays: Arrays) -> NDArray[Any]:
@@ -97,15 +105,19 @@ def weight_codes(quantizer: Quantizer, weight: NDArray[Any], arrays: Arrays) -> 
 
 def dequantize(codes: NDArray[Any], params: QuantParams, spec: QuantizerSpec) -> F32:
     """Real numbers behind `codes`, float32."""
+    real = codes.astype(np.float32)
     scale, zero = _shaped(params, spec, codes)
     if spec.smooth_axis is not None:
         scale = scale * _factors(params, spec.smooth_axis, codes)
-    return ((codes.astype(np.float32) - zero) * scale).astype(np.float32)
+    if zero.any():
+        real -= zero
+    real *= scale
+    return real
 
 
 def fake_quantize(x: NDArray[Any], params: QuantParams, spec: QuantizerSpec) -> F32:
     """`x` after quantizing and dequantizing, float32."""
-    return dequantize(quantize(x, params, spec), params, spec)
+    return dequantize(_codes(x, params, spec), params, spec)
 
 
 def _shaped(params: QuantParams, spec: QuantizerSpec, like: NDArray[Any]) -> tuple[F32, F32]:

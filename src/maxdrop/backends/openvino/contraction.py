@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
+from maxdrop.backends.openvino.masks import masked_product
 from maxdrop.data.graph import Contraction
 
 _CONVOLUTIONS = {
@@ -63,7 +64,7 @@ def _matmul(native: Any, constant: list[bool]) -> tuple[Contraction | None, dict
         both = Contraction((0, 1), (left_axis, right_axis), None)
         left = {"float_only": "its left operand is a constant"} if constant[0] else {}
         short = {"float_only": "an operand is a vector"} if min(r.get_length() for r in ranks) < 2 else {}
-        return both, {**left, **short}
+        return both, {**left, **short, **masked_product(native)}
     sizes = list(native.get_input_shape(1))
     if len(sizes) < 2 or prod(sizes[:-2]) != 1:
         contraction = Contraction((0,), (left_axis,), 1, (), right_axis % max(len(sizes), 1), -1)

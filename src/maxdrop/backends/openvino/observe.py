@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -12,7 +12,7 @@ import openvino as ov
 from maxdrop.backends.openvino.collector import Collector
 from maxdrop.backends.openvino.reductions import Watch
 from maxdrop.backends.openvino.shapes import known_sizes
-from maxdrop.backends.openvino.streaming import run_in_order, run_overlapped
+from maxdrop.backends.openvino.streaming import Outputs, joined, run_in_order, run_overlapped
 from maxdrop.data.statistics import Request, TensorStatistics
 
 
@@ -39,7 +39,7 @@ def observe(
     if first is None:
         return {}
     watched = model.clone()
-    watch = Watch(watched, requests, known_sizes(model, first))
+    watch = Watch(watched, requests, known_sizes(model, first), precision)
     collectors = [Collector(request) for request in watch.requests]
     # A stateful model's samples depend on the ones before them, so they run one after another.
     run = run_overlapped
@@ -47,8 +47,14 @@ def observe(
         run = partial(run_in_order, simulated=True)
     elif watched.get_sinks():
         run = run_in_order
-    for number, found in enumerate(run(watched, chain([first], source), watch.outputs, precision)):
+    ticking = _ticking(run(watched, chain([first], source), watch.outputs, precision), progress)
+    for count, found in joined(ticking):
         for collector, reduced in zip(collectors, watch.read(found), strict=True):
-            collector.add(reduced)
-        progress(number + 1)
+            collector.add(reduced, count)
     return {c.request.key: c.result() for c in collectors if c.count}
+
+
+def _ticking(found: Iterable[Outputs], progress: Callable[[int], None]) -> Iterator[Outputs]:
+    for number, outputs in enumerate(found):
+        yield outputs
+        progress(number + 1)

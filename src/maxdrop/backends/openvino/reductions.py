@@ -14,7 +14,7 @@ from openvino import opset13 as opset
 from maxdrop.backends.openvino.apart import set_readers_apart
 from maxdrop.backends.openvino.naming import Names
 from maxdrop.backends.openvino.shapes import Shape, partial_shape
-from maxdrop.backends.openvino.shared_outputs import Array, SharedOutputs, mark_batches
+from maxdrop.backends.openvino.shared_outputs import Array, Found, SharedOutputs, mark_batches
 from maxdrop.data.statistics import Request
 
 ROWS_PER_SAMPLE = 9
@@ -22,42 +22,44 @@ ROWS_PER_SAMPLE = 9
 
 @dataclass(frozen=True)
 class Reduced:
-    """One value of one inference; B samples (one where there is no batch axis), C channels.
+    """One value; B samples (one for each inference where there is no batch axis), C channels.
 
     Attributes:
         low, high, mean: (B, C): of each channel of each sample. `low` is 0 where the value cannot be negative.
-        rows: (B, r, C): a few positions with all their channels.
+        rows: (b, r, C) each, b adding up to B: a few positions with all their channels.
     """
 
     low: Array
     high: Array
     mean: Array
-    rows: Array
+    rows: Sequence[Array]
 
 
 class Watch:
-    """Outputs that are added to a model for some requests, and how to read them.
+    """Outputs that a model gets for some requests in place of its own, and how to read them.
 
     Args:
         model: gets the outputs.
         requests: what to watch; values of unknown rank are left out.
         sizes: of each value for a typical sample, as far as they are known.
+        precision: in which the model will run.
 
     Attributes:
         requests: what is watched.
-        outputs: numbers of the outputs that were added.
+        outputs: their numbers.
         simulated: whether the model is quantized, and the int8 kernels have to be kept out.
     """
 
-    def __init__(self, model: ov.Model, requests: Sequence[Request], sizes: Mapping[str, Shape]) -> None:
+    def __init__(
+        self, model: ov.Model, requests: Sequence[Request], sizes: Mapping[str, Shape], precision: str = "f32"
+    ) -> None:
         mark_batches(model)
         names = Names(model)
         self.requests = [r for r in requests if not names.output(r.value).get_partial_shape().rank.is_dynamic]
         # OpenVINO 2026.4 scales twice what a reduction reads from an int8 kernel, and mixes up int8 weights of float
         # convolutions when it runs more than one stream.
         self.simulated = any(node.get_type_name() == "FakeQuantize" for node in model.get_ops())
-        before = len(model.outputs)
-        shared = SharedOutputs()
+        shared = SharedOutputs(low_precision=precision != "f32" and not self.simulated)
         self._readers = []
         for request in self.requests:
             output = names.output(request.value)
@@ -65,52 +67,91 @@ class Watch:
                 set_readers_apart(output, f"{request.key}/watched")
             shape = sizes.get(request.value) or partial_shape(output) or ()
             self._readers.append(_reduce(output, request.channel_axis, shape, shared))
+        # The runtime computes the first output before it begins with what only the next ones need. With the model's own
+        # ones gone, a value is reduced as soon as it is there, and its memory is free again.
+        for result in model.get_results():
+            model.remove_result(result)
         model.add_results(shared.results())
-        self.outputs = range(before, len(model.outputs))
+        self.outputs = range(len(model.outputs))
 
-    def read(self, found: Sequence[Array]) -> list[Reduced]:
-        """What `outputs` held after an inference, for each of `requests`."""
+    def read(self, found: Found) -> list[Reduced]:
+        """What `outputs` held after one inference or several, for each of `requests`."""
         return [reader(found) for reader in self._readers]
 
 
-def _reduce(value: Any, channel_axis: int, shape: Shape, shared: SharedOutputs) -> Callable[[Sequence[Array]], Reduced]:
+def _reduce(value: Any, channel_axis: int, shape: Shape, shared: SharedOutputs) -> Callable[[Found], Reduced]:
     value, shape, padding = _above_padding(value, shape, channel_axis)
     non_negative = _is_non_negative(value)
     if not shape:
         value, shape = opset.unsqueeze(value, opset.constant(np.array([0], np.int64))).output(0), (1,)
     rank = len(shape)
     channel = channel_axis % rank
+    exact = value.get_node().get_type_name() == "Parameter"
     if value.get_element_type() != ov.Type.f32:
         value = opset.convert(value, "f32").output(0)
     if value.get_partial_shape()[channel].is_dynamic:
         # What varies from sample to sample, like the tokens in a product of activations, is no channel.
         value = opset.unsqueeze(value, opset.constant(np.array([rank], np.int64))).output(0)
         shape, channel, rank = (*shape, 1), rank, rank + 1
-    batch = [0] if rank > 1 and channel != 0 else []
-    rest = [axis for axis in range(rank) if axis != channel and axis not in batch]
+    if rank == 1 or channel == 0:  # no axis of samples
+        value = opset.unsqueeze(value, opset.constant(np.array([0], np.int64))).output(0)
+        shape, channel, rank = (1, *shape), channel + 1, rank + 1
+    rest = [axis for axis in range(1, rank) if axis != channel]
     channels = value.get_partial_shape()[channel].get_length()
     if not rest:
-        whole = shared.add(value)
+        whole = shared.add(value, exact=exact)
 
-        def read_whole(found: Sequence[Array]) -> Reduced:
-            rows = whole(found).reshape(-1, channels)
-            return Reduced(rows, rows, rows, rows[:, None])
+        def read_whole(found: Found) -> Reduced:
+            rows = _by_channel(whole(found), channels)
+            return Reduced(rows, rows, rows, [rows[:, None]])
 
         return read_whole
-    high, mean = (shared.add(x) for x in _highest_and_mean(value, channel, rest))
-    low = None if non_negative else shared.add(_lowest(value, rest))
-    rows = shared.add(_every_nth(value, shape, rest))
-    order = [*batch, *rest, channel]
+    if value.get_partial_shape()[1:].is_dynamic and channel == rank - 1:
+        return _reduce_together(value, shape, non_negative, shared)
+    high, mean = (shared.add(x, exact=exact) for x in _highest_and_mean(value, channel, rest))
+    low = None if non_negative else shared.add(_lowest(value, rest), exact=exact)
+    rows = shared.add(_every_nth(value, shape, rest), exact=exact)
+    order = [0, *rest, channel]
 
-    def read(found: Sequence[Array]) -> Reduced:
-        top = high(found).reshape(-1, channels)
-        bottom = np.zeros_like(top) if low is None else low(found).reshape(-1, channels)
+    def read(found: Found) -> Reduced:
+        top = _by_channel(high(found), channels)
+        bottom = np.zeros_like(top) if low is None else _by_channel(low(found), channels)
         if padding < 1.0:
             bottom, top = np.minimum(bottom, 0.0), np.maximum(top, 0.0)
-        average = mean(found).reshape(-1, channels) * np.float32(padding)
-        return Reduced(bottom, top, average, rows(found).transpose(order).reshape(len(top), -1, channels))
+        average = _by_channel(mean(found), channels) * np.float32(padding)
+        some = [part.transpose(order).reshape(len(part), -1, channels) for part in rows(found)]
+        return Reduced(bottom, top, average, some)
 
     return read
+
+
+def _reduce_together(value: Any, shape: Shape, non_negative: bool, shared: SharedOutputs) -> Callable[[Found], Reduced]:
+    """Like `_reduce` for a value of partly unknown sizes whose channels are its last axis: all in one output.
+
+    The runtime computes one output after the other, so that what an output of several values reads stays in memory.
+    """
+    rest = list(range(1, len(shape) - 1))
+    channels = value.get_partial_shape()[-1].get_length()
+    axes = opset.constant(np.array(rest, np.int64))
+    reductions = [opset.reduce_max, opset.reduce_mean, *([] if non_negative else [opset.reduce_min])]
+    layout = opset.constant(np.array([0, -1, channels], np.int64))
+    parts = [opset.reshape(op(value, axes, True), layout, True) for op in reductions]
+    parts.append(opset.reshape(_every_nth(value, shape, rest), layout, True))
+    together = shared.add(opset.concat(parts, 1).output(0))
+
+    def read(found: Found) -> Reduced:
+        blocks = together(found)
+        reduced = np.concatenate([block[:, : len(reductions)] for block in blocks])
+        low = np.zeros_like(reduced[:, 0]) if non_negative else reduced[:, 2]
+        return Reduced(low, reduced[:, 0], reduced[:, 1], [block[:, len(reductions) :] for block in blocks])
+
+    return read
+
+
+def _by_channel(parts: Sequence[Array], channels: int) -> Array:
+    """(samples, channels)."""
+    found = [part.reshape(-1, channels) for part in parts]
+    return found[0] if len(found) == 1 else np.concatenate(found)
 
 
 def _highest_and_mean(value: Any, channel: int, rest: list[int]) -> list[Any]:

@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
 from maxdrop.backends.openvino.feed import infer, keyed_inputs
 
 Outputs = list[NDArray[Any]]
+
+_JOINED_INFERENCES = 32
+"""Inferences that are read together, because numpy's overhead would be most of the work for one."""
+
+_JOINED_BYTES = 2**18
+"""Largest output that is copied for it."""
 
 _SIMULATED = {"LP_TRANSFORMS_MODE": "NO"}
 
@@ -41,7 +48,8 @@ def run_overlapped(
     config = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "THROUGHPUT"}
     compiled = ov.Core().compile_model(model, "CPU", config)
     finished: dict[int, Outputs] = {}
-    queue = ov.AsyncInferQueue(compiled)
+    # With as many requests waiting as are running, no stream is idle while results are read.
+    queue = ov.AsyncInferQueue(compiled, 2 * compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
     queue.set_callback(lambda request, number: finished.__setitem__(number, _read(request, outputs)))
     turn = 0
     for number, sample in enumerate(samples):
@@ -59,6 +67,31 @@ def run_overlapped(
     while turn in finished:
         yield finished.pop(turn)
         turn += 1
+
+
+def joined(found: Iterable[Outputs]) -> Iterator[tuple[int, list[Outputs]]]:
+    """Neighbouring inferences, so many at a time, with their number.
+
+    Of each output there is one array, joined along the first axis; or one of each inference where that is large or
+    other sizes differ. Inferences whose first sizes differ are not taken together.
+    """
+    waiting: list[Outputs] = []
+    for outputs in found:
+        full = len(waiting) == _JOINED_INFERENCES
+        if full or (waiting and any(len(a) != len(b) for a, b in zip(waiting[0], outputs, strict=True))):
+            yield len(waiting), _join(waiting)
+            waiting = []
+        waiting.append(outputs)
+    if waiting:
+        yield len(waiting), _join(waiting)
+
+
+def _join(waiting: list[Outputs]) -> list[Outputs]:
+    return [[np.concatenate(parts)] if _can_join(parts) else list(parts) for parts in zip(*waiting, strict=True)]
+
+
+def _can_join(parts: Sequence[NDArray[Any]]) -> bool:
+    return parts[0].nbytes <= _JOINED_BYTES and all(part.shape == parts[0].shape for part in parts)
 
 
 def _read(request: Any, outputs: Sequence[int]) -> Outputs:
