@@ -27,11 +27,12 @@ def weight_range(weight: NDArray[Any], spec: QuantizerSpec, estimator: Estimator
         spec: form of its quantizer.
         estimator: "minmax", "bounds", or "mse" for the least squared error.
     """
+    if estimator.name == "minmax":
+        rest = reduced_axes(weight.ndim, spec.axes)
+        return weight.min(axis=rest).astype(np.float64).ravel(), weight.max(axis=rest).astype(np.float64).ravel()
     table = _table(weight, spec)
     if estimator.name == "mse":
         return _least_error(table, spec)
-    if estimator.name == "minmax":
-        return table.min(axis=1), table.max(axis=1)
     if estimator.lower is None or estimator.upper is None:
         message = f"the range estimator {estimator.name!r} is none for weights"
         raise InternalError(message)
