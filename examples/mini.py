@@ -114,7 +114,7 @@ def main() -> None:
     # 6. Best: the fastest candidate within the limit; without one, the float model stays.
     best = best_passing(trace.trials, space, criterion) or floating
     result = model if best.candidate is None else backend.apply(model, planner(best.candidate), planner.arrays)
-    before, after = backend.latency([model, result], {}, images, blocks=1)[:, 0]
+    before, after = backend.latency([model, result], {}, [images], blocks=1)[:, 0]
     print(f"best:  drop {best.drop:.3f} of {MAX_DROP} allowed, {before / after:.2f}x as fast (made-up seconds)")
 
 

@@ -4,10 +4,12 @@ from typing import Any
 
 import numpy as np
 import openvino as ov
+import pytest
 from numpy.typing import NDArray
 from openvino import opset13 as opset
 
 from maxdrop.backends.openvino.backend import OpenVINOBackend
+from maxdrop.errors import ValidationError
 from maxdrop.testing.backend_suite import BackendCase, BackendSuite
 from maxdrop.testing.toy_backend import ToyBackend
 from tests.toys import toy_model, toy_samples
@@ -29,6 +31,20 @@ class TestOpenVINOBackendOnUnusualOps(BackendSuite):
     def make_case(self) -> BackendCase:
         samples = [sample[:, :, :6] for sample in openvino_samples()]
         return BackendCase(OpenVINOBackend(), unusual_model(), samples, _run, {"INFERENCE_PRECISION_HINT": "f32"})
+
+
+@pytest.mark.parametrize("hint", ["LATENCY", "THROUGHPUT"])
+def test_samples_of_different_sizes_are_timed_in_turns(hint: str) -> None:
+    x = opset.parameter([-1, 8, -1], np.float32, name="x")
+    model = ov.Model([opset.relu(x)], [x])
+    backend, config = OpenVINOBackend(), {"PERFORMANCE_HINT": hint}
+    sizes = [(1, 8, 5), (1, 8, 5), (1, 8, 9), (2, 8, 5)]
+    samples = [np.ones(size, np.float64) for size in sizes]  # of another type than the model reads
+    seconds = backend.latency([model, model], config, samples, 3)
+    assert seconds.shape == (2, 3)
+    assert (seconds > 0.0).all()
+    with pytest.raises(ValidationError, match=r"sample 1 is .*\[1, 7, 5\]"):
+        backend.latency([model], config, [samples[0], samples[1], np.ones((1, 7, 5))], 1)
 
 
 def openvino_model() -> ov.Model:

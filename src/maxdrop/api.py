@@ -90,7 +90,7 @@ def quantize(
     reporter = ProgressReporter(progress)
     calibration = calibrate(prepared, calibration_dataset, subset_size, reporter)
     everything = Planner(prepared.graph, prepared.policy, calibration.statistics)
-    payoff = find_payoff(prepared, everything, calibration.sample, dict(compile_config or {}), reporter)
+    payoff = find_payoff(prepared, everything, calibration.samples, dict(compile_config or {}), reporter)
     planner = keep_what_pays(everything, payoff)
     biases = measure_biases(prepared, planner, calibration_dataset, subset_size, reporter)
     planner = planner.with_bias_shifts(biases.arrays)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -119,7 +119,7 @@ class AccuracyControl:
         cache = None if folder is None else folder / "stats.npz"
         calibrated = calibrate(self._prepared, calibration, self._options.subset_size, self._progress, cache)
         everything = Planner(self._prepared.graph, self._prepared.policy, calibrated.statistics)
-        planner = keep_what_pays(everything, self._payoff(everything, calibrated.sample, trace))
+        planner = keep_what_pays(everything, self._payoff(everything, calibrated.samples, trace))
         budget = self._budget(items)
         self._progress.follow(lambda: standing(trace.trials, trace.notes.get(GAIN, {}), limits, budget))
         shown = with_progress(validate, self._progress)
@@ -137,7 +137,7 @@ class AccuracyControl:
             if biases.shifts:
                 planner = planner.with_bias_shifts(biases.arrays)
                 executor.follow(planner)
-            setup = self._setup(executor, planner, items, calibration, validate, calibrated.sample)
+            setup = self._setup(executor, planner, items, calibration, validate, calibrated.samples[0])
             found = search(executor, planner, trace, setup)
         delivery = Delivery(
             replace(materials, planner=found.planner),
@@ -148,7 +148,7 @@ class AccuracyControl:
         )
         self._progress.follow(str)
         with self._progress.stage("timing the result"):
-            made = deliver(delivery, found, next(iter(calibration.get_inference_data([0]))))
+            made = deliver(delivery, found, calibrated.samples)
         if folder is not None:
             made.save(folder)
         return made
@@ -197,10 +197,10 @@ class AccuracyControl:
     def _ranking_size(self) -> int:
         return self._control.restorer.ranking_subset_size or RANKING_SAMPLES
 
-    def _payoff(self, planner: Planner, sample: Any, trace: Trace) -> Payoff:
+    def _payoff(self, planner: Planner, samples: Sequence[Any], trace: Trace) -> Payoff:
         """What int8 pays on: measured once for a trace, because another measurement could decide otherwise."""
         if _PAYOFF not in trace.notes:
-            payoff = find_payoff(self._prepared, planner, sample, self._timing_config, self._progress)
+            payoff = find_payoff(self._prepared, planner, samples, self._timing_config, self._progress)
             trace.add(Note(name=_PAYOFF, content=payoff.model_dump(mode="json")))
         return Payoff.model_validate(trace.notes[_PAYOFF])
 

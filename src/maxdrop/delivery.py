@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,20 +56,20 @@ class Delivery:
     held_out: Scorer | None
 
 
-def deliver(delivery: Delivery, found: Found, sample: Any) -> AccuracyControlResult:
+def deliver(delivery: Delivery, found: Found, samples: Sequence[Any]) -> AccuracyControlResult:
     """The result of a search; the float model where nothing passed or int8 is slower.
 
     Args:
         delivery: what it is made with.
         found: the search's outcome.
-        sample: one input of the model, to time it with.
+        samples: inputs of the model, to time it with.
     """
     best, reason = found.best, found.reason
-    model, plan, latency = _build(delivery, best, sample)
+    model, plan, latency = _build(delivery, best, samples)
     if best is not None and latency.is_slower and not delivery.allow_slower:
         reason = f"int8 is slower than float here ({latency.speedup:.2f}x); allow_slower=True returns it all the same"
         best = None
-        model, plan, latency = _build(delivery, None, sample)
+        model, plan, latency = _build(delivery, None, samples)
     floating, chosen = found.floating, best if best is not None else found.floating
     single = delivery.limits.single
     interval = None
@@ -110,7 +110,7 @@ def _number(metric: float | None) -> float:
     return float("nan") if metric is None else metric
 
 
-def _build(delivery: Delivery, best: Trial | None, sample: Any) -> tuple[Any, QuantizationPlan, Comparison]:
+def _build(delivery: Delivery, best: Trial | None, samples: Sequence[Any]) -> tuple[Any, QuantizationPlan, Comparison]:
     """Model, plan and latency of the best trial; of the float model when there is none."""
     materials = delivery.materials
     floats = dict.fromkeys(materials.planner.int8_ops, Precision.FLOAT)
@@ -118,17 +118,17 @@ def _build(delivery: Delivery, best: Trial | None, sample: Any) -> tuple[Any, Qu
     plan = materials.planner(candidate if candidate is not None else Candidate().with_precision(floats))
     result = materials.build(plan)
     models = [materials.model] if best is None else [materials.model, result]
-    return result, plan, _compare(delivery, models, sample)
+    return result, plan, _compare(delivery, models, samples)
 
 
-def _compare(delivery: Delivery, models: list[Any], sample: Any) -> Comparison:
+def _compare(delivery: Delivery, models: list[Any], samples: Sequence[Any]) -> Comparison:
     """Latency of the first model against the last; a verdict of "slower" must survive other compilations.
 
     Two compilations of one model can differ by some percent, for as long as they live.
     """
     rounds: list[NDArray[np.float64]] = []
     for _ in range(_COMPILATIONS):
-        rounds.append(delivery.materials.backend.latency(models, delivery.timing_config, sample, _LATENCY_BLOCKS))
+        rounds.append(delivery.materials.backend.latency(models, delivery.timing_config, samples, _LATENCY_BLOCKS))
         comparisons = [compare(blocks[0], blocks[-1]) for blocks in rounds]
         if not comparisons[-1].is_slower:
             return comparisons[-1]

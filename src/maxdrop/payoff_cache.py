@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,12 @@ from maxdrop.resolve import as_json
 from maxdrop.search.payoff import Payoff, measure_payoff
 from maxdrop.version import VERSION
 
+_METHOD = "samples of different sizes in turns"
+"""What is kept of another way to measure is not taken."""
+
 
 def cached_payoff(
-    planner: Planner, backend: Backend[Any], model: Any, config: Mapping[str, Any], sample: Any
+    planner: Planner, backend: Backend[Any], model: Any, config: Mapping[str, Any], samples: Sequence[Any]
 ) -> Payoff:
     """`measure_payoff`, or what it returned for the same model, wishes, configuration, runtime and machine.
 
@@ -32,7 +35,7 @@ def cached_payoff(
     try:
         return Payoff.model_validate_json(path.read_text())
     except (OSError, ValidationError):
-        payoff = measure_payoff(planner, backend, model, config, sample)
+        payoff = measure_payoff(planner, backend, model, config, samples)
     if not payoff.is_certain:
         return payoff
     try:
@@ -66,5 +69,6 @@ def _key(graph: Graph, policy: Policy, backend: Backend[Any], config: Mapping[st
         "config": as_json(config),
         "versions": {"maxdrop": VERSION, **backend.versions},
         "machine": backend.machine,
+        "method": _METHOD,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]

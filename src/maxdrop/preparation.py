@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -28,6 +28,9 @@ from maxdrop.ptq.sequential_bias import SAMPLES, BiasTable, measure_shifts
 from maxdrop.resolve import QuantizeOptions, check_options, resolve_policy
 from maxdrop.search.payoff import Payoff
 
+TIMED_SAMPLES = 8
+"""Calibration samples among which different sizes are looked for."""
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -45,11 +48,11 @@ class Calibration:
 
     Attributes:
         statistics: of every value that some plan could need.
-        sample: the first sample, to time the model with.
+        samples: the first few, to time the model with.
     """
 
     statistics: Statistics
-    sample: Any
+    samples: tuple[Any, ...]
 
 
 def open_and_resolve(model: Any, options: QuantizeOptions) -> Prepared:
@@ -87,12 +90,12 @@ def calibrate(
     if cache is not None and cache.exists():
         found = Statistics.load(cache)
         if found.graph == prepared.graph.fingerprint:
-            return Calibration(found, next(iter(dataset.get_inference_data())))
+            return Calibration(found, tuple(islice(iter(dataset.get_inference_data()), TIMED_SAMPLES)))
     first: list[Any] = []
 
     def noting_the_first(items: Iterator[Any]) -> Iterator[Any]:
         for item in items:
-            if not first:
+            if len(first) < TIMED_SAMPLES:
                 first.append(item)
             yield item
 
@@ -111,17 +114,17 @@ def calibrate(
         raise ValidationError(message)
     if cache is not None:
         statistics.save(cache)
-    return Calibration(statistics, first[0])
+    return Calibration(statistics, tuple(first))
 
 
 def find_payoff(
-    prepared: Prepared, planner: Planner, sample: Any, config: Mapping[str, Any], progress: ProgressReporter
+    prepared: Prepared, planner: Planner, samples: Sequence[Any], config: Mapping[str, Any], progress: ProgressReporter
 ) -> Payoff:
     """What int8 was measured to pay on; nothing is measured unless the policy says so."""
     if prepared.policy.placement != "measured" or not planner.int8_ops:
         return Payoff(variants=(), unprofitable={})
     with progress.stage("measuring what pays"):
-        return cached_payoff(planner, prepared.backend, prepared.model, config, sample)
+        return cached_payoff(planner, prepared.backend, prepared.model, config, samples)
 
 
 def keep_what_pays(planner: Planner, payoff: Payoff) -> Planner:

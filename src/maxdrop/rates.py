@@ -40,7 +40,7 @@ def measure_rates(
     fetched = time.perf_counter()
     compiled = backend.compile(model, config)
     compiled_at = time.perf_counter()
-    blocks = backend.latency([model], config, sample, _BLOCKS)
+    blocks = backend.latency([model], config, [sample], _BLOCKS)
     timed = time.perf_counter()
     compiling = compiled_at - fetched
     return Rates(

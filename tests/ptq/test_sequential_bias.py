@@ -40,7 +40,7 @@ from maxdrop.ptq.build import Planner
 from maxdrop.ptq.calibration import calibration_requests
 from maxdrop.ptq.numerics import nmse
 from maxdrop.ptq.payoff import choose_int8
-from maxdrop.ptq.sequential_bias import CHECKED, BiasTable, Shifts, levels, measure_shifts, split_samples
+from maxdrop.ptq.sequential_bias import CHECKED, BiasTable, Shifts, end_requests, levels, measure_shifts, split_samples
 from maxdrop.resolve import QuantizeOptions
 from maxdrop.result import AccuracyControlResult
 from maxdrop.search.criterion import Criterion
@@ -111,6 +111,13 @@ def test_shifts_that_make_the_outputs_worse_are_dropped() -> None:
     planner = toy_planner(ToyBackend(), samples)
     assert measure_shifts(planner, ToyBackend(), toy_model(), samples, lambda done: None)
     assert measure_shifts(planner, Deceived(), toy_model(), samples, lambda done: None) == {}
+
+
+def test_outputs_are_compared_in_front_of_a_final_softmax() -> None:
+    x = parameter((1, 8, 6, 6))
+    logits = named(conv(x, 4, "a"), "logits")
+    graph = BACKEND.graph(model([op.softmax(logits, 1), named(op.relu(logits), "other")], [x]))
+    assert {request.value for request in end_requests(graph)} == {"logits", "other"}
 
 
 def test_a_reverted_op_loses_its_shift_and_the_others_keep_theirs() -> None:

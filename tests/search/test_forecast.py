@@ -62,10 +62,10 @@ class CountingBackend(ToyBackend):
         return super().outputs(model, config, samples)
 
     def latency(
-        self, models: Sequence[ToyModel], config: Mapping[str, Any], sample: Any, blocks: int
+        self, models: Sequence[ToyModel], config: Mapping[str, Any], samples: Sequence[Any], blocks: int
     ) -> NDArray[np.float64]:
         self._count("latency", len(models))
-        return super().latency(models, config, sample, blocks)
+        return super().latency(models, config, samples, blocks)
 
     def op_seconds(
         self, models: Sequence[ToyModel], config: Mapping[str, Any], sample: Any, graph: Graph

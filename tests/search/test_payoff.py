@@ -31,7 +31,7 @@ class Told(OpenVINOBackend):
         self.rounds = 0
 
     def latency(
-        self, models: Sequence[ov.Model], config: Mapping[str, Any], sample: Any, blocks: int
+        self, models: Sequence[ov.Model], config: Mapping[str, Any], samples: Sequence[Any], blocks: int
     ) -> NDArray[np.float64]:
         self.rounds += 1
         forms = [_int8(model) for model in models]

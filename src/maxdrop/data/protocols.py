@@ -94,11 +94,12 @@ class Backend(Protocol[ModelT]):
         """Read a model."""
 
     def latency(
-        self, models: Sequence[ModelT], config: Mapping[str, Any], sample: Any, blocks: int
+        self, models: Sequence[ModelT], config: Mapping[str, Any], samples: Sequence[Any], blocks: int
     ) -> NDArray[np.float64]:
         """Seconds per inference, float64 (models, blocks), measured in turns.
 
-        Each model is run as `config` has it compiled: one inference after the other, or many at a time.
+        Each model is run as `config` has it compiled: one inference after the other, or many at a time. Samples of
+        different sizes take turns.
         """
 
     def busy(self, config: Mapping[str, Any]) -> dict[str, Any]:

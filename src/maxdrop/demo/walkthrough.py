@@ -80,7 +80,7 @@ def walk_through(folder: str | Path, max_drop: float = 0.005) -> Walkthrough:
     plain = md.quantize(model, calibration, compile_config=_CONFIG)
     metrics = [result.float_metric, _plain_metric(result, plain, validation), result.metric]
     models = [model, plain, result.model]
-    blocks = result.backend.latency(models, _CONFIG, demo.calibration_items()[0], _BLOCKS)
+    blocks = result.backend.latency(models, _CONFIG, demo.calibration_items()[:1], _BLOCKS)
     names = ("float", "plain int8", f"int8 within {max_drop:g}" if result.reached else "result (float)")
     columns = tuple(
         _column(name, made, metric, result.float_metric, max_drop, own, blocks[0])

@@ -44,8 +44,8 @@ _CLEAR = 1.05
 _REGRET = 0.03
 """By how much another choice may still be faster when two compilations of each have been timed."""
 
-_WORTH = 1.02
-"""Speed-up below which int8 is not worth its error."""
+_WORTH = 1.05
+"""Speed-up below which int8 is not worth its error: so little turns into a loss with other inputs or another load."""
 
 _TIE = 0.01
 """Variants whose speed-ups differ by less than this are equally fast; the one with fewer int8 ops is taken."""
@@ -85,7 +85,7 @@ class Payoff(Frozen):
 
 
 def measure_payoff(
-    planner: Planner, backend: Backend[Any], model: Any, config: Mapping[str, Any], sample: Any
+    planner: Planner, backend: Backend[Any], model: Any, config: Mapping[str, Any], samples: Sequence[Any]
 ) -> Payoff:
     """Find the fastest choice of families; none of them if none is worth it.
 
@@ -96,10 +96,10 @@ def measure_payoff(
         backend: of the model.
         model: the float model.
         config: the user's compile configuration.
-        sample: what is run.
+        samples: what is run; those of different sizes in turns.
     """
     families = _families(planner.graph, planner.int8_ops)
-    tried = _measure(_unions(families), planner, backend, model, config, sample)
+    tried = _measure(_unions(families), planner, backend, model, config, samples)
     if _is_blurred(tried):
         by_table = choose_int8(planner.graph, planner.policy.model_copy(update={"placement": "table"}))[1]
         return Payoff(
@@ -108,7 +108,7 @@ def measure_payoff(
         )
     best = _best(tried)
     if best is None and families:
-        tried += _measure(_parts(planner.graph, families), planner, backend, model, config, sample)
+        tried += _measure(_parts(planner.graph, families), planner, backend, model, config, samples)
         best = _best(tried)
     kept = set(best.ops) if best is not None else set()
     reasons = {op: _reason(name, tried, best) for name, ops in families.items() for op in ops if op not in kept}
@@ -151,7 +151,7 @@ def _measure(
     backend: Backend[Any],
     model: Any,
     config: Mapping[str, Any],
-    sample: Any,
+    samples: Sequence[Any],
 ) -> list[Variant]:
     models = [model]
     for ops in variants.values():
@@ -160,7 +160,7 @@ def _measure(
     blocks = np.empty((len(models), 0))
     found: list[Comparison] = []
     for _ in range(_ROUNDS):
-        blocks = np.concatenate([blocks, backend.latency(models, config, sample, _BLOCKS)], axis=1)
+        blocks = np.concatenate([blocks, backend.latency(models, config, samples, _BLOCKS)], axis=1)
         found = [compare(blocks[0], row) for row in blocks[1:]]
         if _is_decided(found, blocks[1:]):
             break

@@ -193,7 +193,7 @@ class BackendSuite:
         before = case.files(case.model, tmp_path / "before")
         case.apply(case.plan)
         case.backend.switchable(case.model, case.plan).run(case.samples[0], case.plan.int8_ops)
-        case.backend.latency([case.model], {}, case.samples[0], 2)
+        case.backend.latency([case.model], {}, case.samples, 2)
         assert case.files(case.model, tmp_path / "after") == before
 
     def test_the_copy_to_work_on_is_the_same_model(self, tmp_path: Path) -> None:
@@ -304,7 +304,7 @@ class BackendSuite:
 
     def test_every_model_gets_its_latency(self) -> None:
         case = self.make_case()
-        seconds = case.backend.latency([case.model, case.apply(case.plan)], {}, case.samples[0], 3)
+        seconds = case.backend.latency([case.model, case.apply(case.plan)], {}, case.samples, 3)
         assert seconds.shape == (2, 3)
         assert (seconds > 0.0).all()
 
@@ -326,7 +326,7 @@ class BackendSuite:
 
     def test_latency_with_many_inferences_at_a_time(self) -> None:
         case = self.make_case()
-        seconds = case.backend.latency([case.model], case.backend.busy({}), case.samples[0], 2)
+        seconds = case.backend.latency([case.model], case.backend.busy({}), case.samples, 2)
         assert seconds.shape == (1, 2)
         assert (seconds > 0.0).all()
 

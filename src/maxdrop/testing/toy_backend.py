@@ -164,7 +164,7 @@ class ToyBackend:
             raise ValidationError(message) from error
 
     def latency(
-        self, models: Sequence[ToyModel], config: Mapping[str, Any], sample: Any, blocks: int
+        self, models: Sequence[ToyModel], config: Mapping[str, Any], samples: Sequence[Any], blocks: int
     ) -> NDArray[np.float64]:
         """Made-up seconds: so much for each op and each multiply-accumulate, of which int8 takes a quarter."""
         return np.repeat([[sum(_seconds(model).values())] for model in models], blocks, axis=1)

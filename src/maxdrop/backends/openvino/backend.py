@@ -156,12 +156,12 @@ class OpenVINOBackend:
         return executed_in_int8(compiled, [*plan.int8_ops, *plan.float_ops])
 
     def latency(
-        self, models: Sequence[ov.Model], config: Mapping[str, Any], sample: Any, blocks: int
+        self, models: Sequence[ov.Model], config: Mapping[str, Any], samples: Sequence[Any], blocks: int
     ) -> NDArray[np.float64]:
         """Seconds per inference, float64 (models, blocks), measured in turns."""
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             compiled = list(pool.map(lambda model: self.compile(model, config), models))
-        return block_latencies(compiled, sample, blocks)
+        return block_latencies(compiled, samples, blocks)
 
     def busy(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """`config` for many inferences at a time, unless it says otherwise itself."""
