@@ -61,7 +61,7 @@ def planner() -> tuple[ov.Model, Planner]:
 def found(clock: Clock) -> tuple[Payoff, Planner, int]:
     model, plans = planner()
     backend = Told(clock)
-    return measure_payoff(plans, backend, model, {}, images(1)[0]), plans, backend.rounds
+    return measure_payoff(plans, backend, model, {}, images(1)), plans, backend.rounds
 
 
 def kinds_of(plans: Planner, ops: Sequence[str]) -> set[str]:
@@ -81,6 +81,13 @@ def test_nothing_stays_int8_where_no_choice_is_faster() -> None:
     payoff, plans, _ = found(lambda _, dense, depthwise: 1.0 + 0.3 * dense + 0.2 * depthwise)
     assert set(payoff.unprofitable) == set(plans.int8_ops)
     assert "depthwise" in {variant.name for variant in payoff.variants}
+
+
+def test_what_is_clearly_slower_is_not_measured_again_however_unsteady() -> None:
+    noise = np.random.default_rng(0).uniform(1.0, 1.8, 1000)
+    payoff, plans, rounds = found(lambda number, dense, depthwise: (1.5 + noise[number]) if dense or depthwise else 1.0)
+    assert set(payoff.unprofitable) == set(plans.int8_ops)
+    assert rounds == 2  # the families, and then parts of them
 
 
 def test_a_family_that_pays_alone_is_found() -> None:

@@ -177,13 +177,13 @@ def _measure(
 
 
 def _is_decided(found: Sequence[Comparison], blocks: NDArray[np.float64]) -> bool:
-    """Whether the intervals are narrow, or the best choice is clearly faster than float and little can be missed.
+    """Whether the intervals are narrow, or no choice is worth it, or the best one clearly is and little can be missed.
 
     Args:
         found: each choice against the float model.
         blocks: seconds of each choice, (choices, blocks).
     """
-    if all(c.interval[1] - c.interval[0] <= _NARROW for c in found):
+    if all(c.interval[1] - c.interval[0] <= _NARROW or c.interval[1] < _WORTH for c in found):
         return True
     low, best = max((c.interval[0], i) for i, c in enumerate(found))
     if low < _CLEAR:

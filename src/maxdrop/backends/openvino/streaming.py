@@ -19,6 +19,9 @@ _JOINED_INFERENCES = 32
 _JOINED_BYTES = 2**18
 """Largest output that is copied for it."""
 
+_WAITING_BYTES = 32 * 2**20
+"""Outputs that wait for others: beyond this the overhead is little, whatever their number."""
+
 _SIMULATED = {"LP_TRANSFORMS_MODE": "NO"}
 
 
@@ -77,8 +80,9 @@ def joined(found: Iterable[Outputs]) -> Iterator[tuple[int, list[Outputs]]]:
     """
     waiting: list[Outputs] = []
     for outputs in found:
-        full = len(waiting) == _JOINED_INFERENCES
-        if full or (waiting and any(len(a) != len(b) for a, b in zip(waiting[0], outputs, strict=True))):
+        bytes_of_each = sum(output.nbytes for output in outputs)
+        full = len(waiting) == _JOINED_INFERENCES or (len(waiting) + 1) * bytes_of_each > _WAITING_BYTES
+        if waiting and (full or any(len(a) != len(b) for a, b in zip(waiting[0], outputs, strict=True))):
             yield len(waiting), _join(waiting)
             waiting = []
         waiting.append(outputs)
