@@ -37,7 +37,7 @@ def torch_loader(items: list[tuple[Any, int]]) -> Iterable[Batch]:
     return loader
 
 
-@pytest.mark.filterwarnings("ignore:no 8-bit model that pays")  # which depends on the machine
+@pytest.mark.filterwarnings("ignore:no 8-bit model that pays", "ignore:nothing in this model is worth int8")
 @pytest.mark.parametrize("make_loader", [PlainLoader, torch_loader])
 def test_documentation_example(make_loader: Any, tmp_path: Path) -> None:
     model = demo.load_model()
