@@ -9,7 +9,7 @@ from maxdrop.backends.openvino import streaming
 from maxdrop.backends.openvino.streaming import joined
 
 
-@pytest.mark.parametrize("waiting", [1, 10_000, 2**30])
+@pytest.mark.parametrize("waiting", [1, 400, 2**30])
 @pytest.mark.parametrize("copied", [0, 2**18])
 def test_every_output_comes_once_and_in_order(waiting: int, copied: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streaming, "_WAITING_BYTES", waiting)
@@ -24,6 +24,5 @@ def test_every_output_comes_once_and_in_order(waiting: int, copied: int, monkeyp
     for which in (0, 1):
         found = [array.ravel() for _, output in parts for array in output[which]]
         np.testing.assert_array_equal(np.concatenate(found), np.concatenate([o[which].ravel() for o in outputs]))
-    sizes = [count * sum(o.nbytes for o in outputs[0]) for count, _ in parts if count > 1]
-    assert all(size <= 2 * waiting for size in sizes)
-    assert max(count for count, _ in parts) == {1: 1, 10_000: 32, 2**30: 32}[waiting]
+    assert all(count == 1 or sum(a.nbytes for each in part for a in each) <= waiting for count, part in parts)
+    assert max(count for count, _ in parts) == {1: 1, 400: 10, 2**30: 32}[waiting]  # 36 to 44 bytes each

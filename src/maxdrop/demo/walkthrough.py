@@ -101,7 +101,7 @@ def _plain_metric(result: md.AccuracyControlResult, plain: Any, validation: md.D
 def _column(
     name: str, model: Any, metric: float, float_metric: float, max_drop: float, blocks: Any, float_blocks: Any
 ) -> Column:
-    found = inspect_model(model)
+    found = inspect_model(model, compile_config=_CONFIG)
     int8 = sum(op.executed for op in found.ops)
     return Column(
         name=name,

@@ -79,13 +79,15 @@ def joined(found: Iterable[Outputs]) -> Iterator[tuple[int, list[Outputs]]]:
     other sizes differ. Inferences whose first sizes differ are not taken together.
     """
     waiting: list[Outputs] = []
+    held = 0
     for outputs in found:
-        bytes_of_each = sum(output.nbytes for output in outputs)
-        full = len(waiting) == _JOINED_INFERENCES or (len(waiting) + 1) * bytes_of_each > _WAITING_BYTES
+        size = sum(output.nbytes for output in outputs)
+        full = len(waiting) == _JOINED_INFERENCES or held + size > _WAITING_BYTES
         if waiting and (full or any(len(a) != len(b) for a, b in zip(waiting[0], outputs, strict=True))):
             yield len(waiting), _join(waiting)
-            waiting = []
+            waiting, held = [], 0
         waiting.append(outputs)
+        held += size
     if waiting:
         yield len(waiting), _join(waiting)
 
