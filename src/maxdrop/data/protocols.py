@@ -72,8 +72,12 @@ class Backend(Protocol[ModelT]):
         Without `exact` the values may be off by 1 % of their range, if that is faster.
         """
 
-    def apply(self, model: ModelT, plan: QuantizationPlan, arrays: Arrays) -> ModelT:
-        """A new model that follows `plan`; `model` stays as it is."""
+    def apply(self, model: ModelT, plan: QuantizationPlan, arrays: Arrays, *, observable: bool = False) -> ModelT:
+        """A new model that follows `plan`; `model` stays as it is.
+
+        With `observable`, for `observe`: every value of the float model is there and means the same. Otherwise the
+        backend may move constants between neighbours, where that makes the model faster.
+        """
 
     def compile(self, model: ModelT, config: Mapping[str, Any]) -> Any:
         """The runnable object that the user's validation function receives."""

@@ -72,7 +72,7 @@ def measure_shifts(
     shifts: Shifts = {}
     for group in levels(planner.graph, requests):
         current = planner.with_bias_shifts(shifts)
-        quantized = backend.apply(model, current(Candidate()), current.arrays)
+        quantized = backend.apply(model, current(Candidate()), current.arrays, observable=True)
         found = run(quantized, [requests[op] for op in group], measured)
         shifts.update(_differences(requests, group, exact, found))
     ends = end_requests(planner.graph)
@@ -80,7 +80,8 @@ def measure_shifts(
 
     def error(shifts: Mapping[str, F32]) -> float:
         current = planner.with_bias_shifts(shifts)
-        return _error(reference, run(backend.apply(model, current(Candidate()), current.arrays), ends, checked))
+        quantized = backend.apply(model, current(Candidate()), current.arrays, observable=True)
+        return _error(reference, run(quantized, ends, checked))
 
     return shifts if error(shifts) <= error({}) else {}
 

@@ -114,7 +114,7 @@ class ToyBackend:
             progress(number + 1)
         return Statistics(found, model.fingerprint())
 
-    def apply(self, model: ToyModel, plan: QuantizationPlan, arrays: Arrays) -> ToyModel:
+    def apply(self, model: ToyModel, plan: QuantizationPlan, arrays: Arrays, *, observable: bool = False) -> ToyModel:
         """A new model that follows `plan`; `model` stays as it is.
 
         Raises:

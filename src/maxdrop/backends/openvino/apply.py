@@ -19,11 +19,14 @@ from maxdrop.backends.openvino.bias import add_shift
 from maxdrop.backends.openvino.edits import absorbing_ops, divided_by_factors, multiplied_by_factors
 from maxdrop.backends.openvino.graph import read_constant
 from maxdrop.backends.openvino.naming import Names
+from maxdrop.backends.openvino.offsets import offset_quantizers, offset_shift
 from maxdrop.data.plan import Arrays, QuantizationPlan, Quantizer
 from maxdrop.ptq.numerics import kept_shape, weight_codes
 
 
-def apply_plan(model: ov.Model, plan: QuantizationPlan, arrays: Arrays, version: str) -> ov.Model:
+def apply_plan(
+    model: ov.Model, plan: QuantizationPlan, arrays: Arrays, version: str, *, observable: bool = False
+) -> ov.Model:
     """A quantized copy of `model`, which itself stays as it is.
 
     Args:
@@ -31,6 +34,7 @@ def apply_plan(model: ov.Model, plan: QuantizationPlan, arrays: Arrays, version:
         plan: decisions.
         arrays: what the plan names.
         version: of this package, written into the result.
+        observable: keep the zero points of products, so that their outputs are those of the float model.
     """
     result = model.clone()
     names = Names(result)
@@ -38,17 +42,25 @@ def apply_plan(model: ov.Model, plan: QuantizationPlan, arrays: Arrays, version:
         if node.get_friendly_name() != name:
             node.set_friendly_name(name)
     absorbing, forms = absorbing_ops(plan), _forms(names, plan)
+    offsets = {} if observable else offset_quantizers(plan, names.nodes, absorbing)
+    lows = {use.node: offsets[q.id] for q in plan.quantizers if q.id in offsets for use in q.serves}
+    shifts = {edit.op: arrays.get(edit.shift) for edit in plan.edits}
     for quantizer in plan.quantizers:
         absorbed = all(use.node in absorbing for use in quantizer.serves)
-        if quantizer.constant and _is_weight_only_convolution(names, quantizer, plan):
-            _round_weight(names, quantizer, arrays)
-        elif quantizer.constant:
-            _store_weight(names, quantizer, arrays, absorbed)
+        if not quantizer.constant:
+            _insert_fake_quantize(names, quantizer, absorbed, offsets.get(quantizer.id, 0.0))
+            continue
+        codes = weight_codes(quantizer, read_constant(names.output(quantizer.value)), arrays)
+        for op in sorted({use.node for use in quantizer.uses} & lows.keys()):
+            shift = offset_shift(quantizer, codes, names.nodes[op], lows[op])
+            shifts[op] = shifts[op] + shift if op in shifts else shift
+        if _is_weight_only_convolution(names, quantizer, plan):
+            _round_weight(names, quantizer, codes)
         else:
-            _insert_fake_quantize(names, quantizer, absorbed)
+            _store_weight(names, quantizer, codes, absorbed)
     # After the quantizers, so that one on the op's own output sees the shifted values.
-    for edit in plan.edits:
-        add_shift(names.nodes[edit.op], arrays.get(edit.shift))
+    for op, shift in shifts.items():
+        add_shift(names.nodes[op], shift)
     if plan.quantizers:
         keep_readers_apart(result)
     result.validate_nodes_and_infer_types()
@@ -58,10 +70,11 @@ def apply_plan(model: ov.Model, plan: QuantizationPlan, arrays: Arrays, version:
     return result
 
 
-def fake_quantize(source: Any, quantizer: Quantizer, name: str, *, absorbed: bool = False) -> Any:
+def fake_quantize(source: Any, quantizer: Quantizer, name: str, *, absorbed: bool = False, offset: float = 0.0) -> Any:
     """The output of a FakeQuantize with the quantizer's numbers on the output `source`, of the same element type.
 
-    With `absorbed`, the weights of all readers hold the factors of a smoothing quantizer.
+    With `absorbed`, the weights of all readers hold the factors of a smoothing quantizer. What it yields is smaller
+    by `offset`, which the readers make up for.
     """
     spec, params = quantizer.spec, quantizer.params
     scale = np.asarray(params.scale, np.float64)
@@ -70,9 +83,13 @@ def fake_quantize(source: Any, quantizer: Quantizer, name: str, *, absorbed: boo
     low = ((spec.quant_min - zero) * scale).reshape(shape)
     high = ((spec.quant_max - zero) * scale).reshape(shape)
     ends = [_constant(end.astype(np.float32), f"{name}/{label}") for end, label in ((low, "low"), (high, "high"))]
+    yielded = ends
+    if offset:
+        moved = ((low - offset, "from"), (high - offset, "to"))
+        yielded = [_constant(end.astype(np.float32), f"{name}/{label}") for end, label in moved]
     levels = spec.quant_max - spec.quant_min + 1
     real = divided_by_factors(_converted(source, ov.Type.f32, f"{name}/f32"), quantizer, name)
-    node = opset.fake_quantize(real, *ends, *ends, levels)
+    node = opset.fake_quantize(real, *ends, *yielded, levels)
     node.set_friendly_name(name)
     result = node.output(0) if absorbed else multiplied_by_factors(node.output(0), quantizer, name)
     return _converted(result, source.get_element_type(), f"{name}/converted")
@@ -95,22 +112,22 @@ def _parameter_shape(source: Any, axes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(-1 if i in kept else 1 for i in range(rank))
 
 
-def _insert_fake_quantize(names: Names, quantizer: Quantizer, absorbed: bool) -> None:
+def _insert_fake_quantize(names: Names, quantizer: Quantizer, absorbed: bool, offset: float) -> None:
     source = names.output(quantizer.value)
-    quantized = fake_quantize(source, quantizer, f"{quantizer.id}/fake_quantize", absorbed=absorbed)
+    name = f"{quantizer.id}/fake_quantize"
+    quantized = fake_quantize(source, quantizer, name, absorbed=absorbed, offset=offset)
     for use in quantizer.uses:
         names.nodes[use.node].input(use.index).replace_source_output(quantized)
 
 
-def _store_weight(names: Names, quantizer: Quantizer, arrays: Arrays, absorbed: bool) -> None:
-    """Replace a weight by int8 codes and a scale.
+def _store_weight(names: Names, quantizer: Quantizer, codes: NDArray[Any], absorbed: bool) -> None:
+    """Replace a weight by its int8 codes and a scale.
 
     Readers of one weight get codes of their own, by whose names `executed` recognises the kernels; the file holds
     equal constants once anyway.
     """
-    source = names.output(quantizer.value)
-    stored = weight_codes(quantizer, read_constant(source), arrays)
-    weight = _dequantized(stored, quantizer, source.get_element_type(), absorbed)
+    element_type = names.output(quantizer.value).get_element_type()
+    weight = _dequantized(codes, quantizer, element_type, absorbed)
     for use in quantizer.uses:
         names.nodes[use.node].input(use.index).replace_source_output(weight)
 
@@ -121,17 +138,16 @@ def _is_weight_only_convolution(names: Names, quantizer: Quantizer, plan: Quanti
     return not set(ops) & set(plan.int8_ops) and any("Convolution" in kind for kind in kinds)
 
 
-def _round_weight(names: Names, quantizer: Quantizer, arrays: Arrays) -> None:
+def _round_weight(names: Names, quantizer: Quantizer, codes: NDArray[Any]) -> None:
     """Replace a weight by its rounded values in float.
 
     OpenVINO 2026.4 computes wrong results for convolutions of float activations with int8 codes when it runs more
     than one stream.
     """
     source = names.output(quantizer.value)
-    codes = weight_codes(quantizer, read_constant(source), arrays).astype(np.float32)
     scale = np.asarray(quantizer.params.scale, np.float32).reshape(kept_shape(codes.shape, quantizer.spec.axes))
     rounded = multiplied_by_factors(
-        _constant(codes * scale, f"{quantizer.id}/rounded").output(0), quantizer, quantizer.id
+        _constant(codes.astype(np.float32) * scale, f"{quantizer.id}/rounded").output(0), quantizer, quantizer.id
     )
     rounded = _converted(rounded, source.get_element_type(), f"{quantizer.id}/converted")
     for use in quantizer.uses:

@@ -102,8 +102,10 @@ class OpenVINOBackend:
         """The fastest precision with the range of float32."""
         return "bf16" if "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
 
-    def apply(self, model: ov.Model, plan: QuantizationPlan, arrays: Arrays) -> ov.Model:
+    def apply(self, model: ov.Model, plan: QuantizationPlan, arrays: Arrays, *, observable: bool = False) -> ov.Model:
         """A new model that follows `plan`; `model` stays as it is.
+
+        With `observable`, products keep their zero points, so that every value of the float model means the same.
 
         Raises:
             PlanError: when the plan was made for another model.
@@ -115,7 +117,7 @@ class OpenVINOBackend:
                 f"fingerprint {fingerprint[:12]}; make the plan again for this model"
             )
             raise PlanError(message)
-        return apply_plan(model, plan, arrays, VERSION)
+        return apply_plan(model, plan, arrays, VERSION, observable=observable)
 
     def compile(self, model: ov.Model, config: Mapping[str, Any]) -> ov.CompiledModel:
         """The compiled model that the user's validation function receives.
