@@ -19,7 +19,7 @@ from maxdrop.resolve import as_json
 from maxdrop.search.payoff import Payoff, measure_payoff
 from maxdrop.version import VERSION
 
-_METHOD = "samples of different sizes in turns, products without zero points"
+_METHOD = "samples of different sizes in turns, products without zero points, integer sums"
 """What is kept of another way to measure is not taken."""
 
 

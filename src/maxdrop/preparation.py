@@ -128,8 +128,10 @@ def find_payoff(
 
 
 def keep_what_pays(planner: Planner, payoff: Payoff) -> Planner:
-    """The planner without what does not pay; warns when no op is worth int8."""
+    """The planner that does what pays, and no more; warns when no op is worth int8."""
     found = planner.without(payoff.unprofitable) if payoff.unprofitable else planner
+    if payoff.integer_sums:
+        found = found.with_policy(found.policy.model_copy(update={"integer_sums": True}))
     if not found.int8_ops:
         warnings.warn(
             "nothing in this model is worth int8 on this target, so the result is the float model; "

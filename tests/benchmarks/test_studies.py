@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("psutil")
 pytest.importorskip("typer")
 
-from benchmarks.studies import budget_time, distances, guarantee, minimality, ranking
+from benchmarks.studies import budget_time, distances, guarantee, inferences, minimality, ranking
 from benchmarks.studies.hard import control_arguments, names, quantize_options
 from benchmarks.studies.lab import Lab
 from benchmarks.studies.one_at_a_time import Tables, evenly, order, reliability
@@ -201,3 +201,12 @@ def test_a_search_with_enough_validations_leaves_no_op_float_that_could_be_int8(
     assert data["missed"] == []
     alone = [attempt for attempt in data["attempts"] if len(attempt["ops"]) == 1]
     assert {attempt["seen"] for attempt in alone} == {"complete"}
+
+
+def test_quantizing_and_inferences_are_counted_on_the_same_samples() -> None:
+    record = inferences.measure(TOY, 5, 2)
+    assert record["samples"] == 5
+    assert len(record["quantize"]) == len(record["inferences"]) == 2
+    assert all(seconds > 0 for seconds in record["quantize"] + record["inferences"])
+    made_up = {"task": "t", "samples": 10, "quantize": [3.0, 1.0, 2.0], "inferences": [1.0, 1.0, 1.0]}
+    assert "| t | 10 | 100.0 | 2.00 | 2.00 [1.00, 3.00] |" in inferences.show([made_up])

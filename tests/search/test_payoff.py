@@ -11,11 +11,14 @@ import pytest
 from numpy.typing import NDArray
 
 from maxdrop.backends.openvino.backend import OpenVINOBackend
+from maxdrop.data.plan import Candidate
 from maxdrop.data.spec import Policy
+from maxdrop.preparation import keep_what_pays
 from maxdrop.ptq.build import Planner
 from maxdrop.search.payoff import Payoff, measure_payoff
 from tests.graphs import convolutions
 from tests.graphs.check import planner_for
+from tests.ptq import test_sums
 from tests.test_placement import images
 
 Clock = Callable[[int, bool, bool], float]
@@ -136,3 +139,32 @@ def test_two_compilations_settle_what_makes_no_difference() -> None:
 def test_measuring_goes_on_while_another_choice_may_be_faster() -> None:
     _, _, rounds = found(_with_unsteady_float(both=0.69, spread=0.2))
     assert rounds > 2
+
+
+class ToldOfSums(Told):
+    """A model with more quantizers than the one before it takes `gain` times less."""
+
+    def __init__(self, gain: float) -> None:
+        super().__init__(lambda _, dense, depthwise: 1.0 - 0.3 * dense)
+        self.gain = gain
+
+    def latency(
+        self, models: Sequence[ov.Model], config: Mapping[str, Any], samples: Sequence[Any], blocks: int
+    ) -> NDArray[np.float64]:
+        times = super().latency(models, config, samples, blocks)
+        counts = [sum(node.get_type_name() == "FakeQuantize" for node in model.get_ops()) for model in models]
+        if all(counts) and len(set(counts)) > 1:
+            times[int(np.argmax(counts))] /= self.gain
+        return times
+
+
+@pytest.mark.parametrize(("gain", "pays"), [(1.1, True), (1.01, False), (0.9, False)])
+def test_integer_sums_are_taken_where_they_are_faster(gain: float, pays: bool) -> None:
+    model = test_sums.bottleneck()
+    plans = planner_for(model, test_sums.SAMPLES, Policy(placement="measured"))
+    payoff = measure_payoff(plans, ToldOfSums(gain), model, {}, test_sums.SAMPLES[:1])
+    assert payoff.integer_sums is pays
+    assert payoff.variants[-1].name.endswith("integer sums")
+    assert payoff.variants[-1].speedup == pytest.approx(gain / 0.7, abs=0.02)
+    kept = keep_what_pays(plans, payoff)
+    assert bool(test_sums.sums(kept(Candidate()))) is pays

@@ -191,6 +191,7 @@ class Policy(Frozen):
         bias_correction_threshold: a relative shift of the output above this is not applied; None for no limit.
         tuned: values that int8 ops read, each with the form in which it was seen to disturb the output less.
         quantize_outputs: whether the model's outputs are quantized too.
+        integer_sums: whether residual additions read integers on both sides, where that was measured to pay.
         batchwise_statistics: whether each item of a batch is a sample of its own in the statistics.
         statistics_memory_mb: how many megabytes of sampled rows the statistics may hold.
     """
@@ -208,6 +209,7 @@ class Policy(Frozen):
     tuned: dict[str, Form] = Field(default_factory=dict)
     sequential_bias_correction: bool = False
     quantize_outputs: bool = False
+    integer_sums: bool = False
     batchwise_statistics: bool = True
     statistics_memory_mb: int = 512
 

@@ -18,6 +18,7 @@ from maxdrop.ptq.basis import Basis, data_inputs
 from maxdrop.ptq.bias_shifts import bias_shifts
 from maxdrop.ptq.outputs import output_quantizers
 from maxdrop.ptq.payoff import choose_int8
+from maxdrop.ptq.sums import sum_quantizers
 from maxdrop.ptq.weight_quantizers import weight_quantizer
 
 F32 = NDArray[np.float32]
@@ -85,6 +86,8 @@ class Planner:
         int8 = [op for op in self.int8_ops if precision[op] is Precision.INT8]
         basis = Basis(self.graph, self.policy, self.statistics, tuple(self.int8_ops), self.arrays, self._memo)
         activations = activation_quantizers(basis, int8)
+        if self.policy.integer_sums:
+            activations = activations + sum_quantizers(basis, activations, int8)
         stored = [op for op in self.int8_ops if precision[op] is not Precision.FLOAT]
         by_op = by_reader(activations)
         wanted = self.policy.quantize_outputs and int8

@@ -40,13 +40,13 @@ def skip_uses(
             continue
         other = node.inputs[1 - use.index]
         same_shape = graph.value(other).shape == graph.value(value).shape
-        source = _behind_bias(graph, other)
+        source = behind_bias(graph, other)
         if other != value and same_shape and source.kind is OpKind.CONVOLUTION and source.name in int8:
             found.append(UseRef(node=use.node, index=use.index))
     return tuple(found) if found and _error(basis, value, spec, params) <= MOST_ERROR else ()
 
 
-def _behind_bias(graph: Graph, value: str) -> Node:
+def behind_bias(graph: Graph, value: str) -> Node:
     """What yields `value`, apart from a bias."""
     node = graph.producer(value)
     while node.kind is OpKind.ADD:

@@ -19,6 +19,7 @@ from maxdrop.data.schema import Frozen
 from maxdrop.data.spec import Precision
 from maxdrop.ptq.build import Planner
 from maxdrop.ptq.payoff import choose_int8
+from maxdrop.ptq.sums import may_have_integer_sums
 from maxdrop.search.forecast import NOTHING_TIMED, Timings
 from maxdrop.search.speed import Comparison, compare
 
@@ -47,6 +48,12 @@ _REGRET = 0.03
 _WORTH = 1.05
 """Speed-up below which int8 is not worth its error: so little turns into a loss with other inputs or another load."""
 
+_SUMS_WORTH = 1.02
+"""Speed-up, at the least, for which residual additions may read integers on both sides; they cost some error."""
+
+_SUMS_ROUNDS = 2
+"""Compilations of both models that are compared for that."""
+
 _TIE = 0.01
 """Variants whose speed-ups differ by less than this are equally fast; the one with fewer int8 ops is taken."""
 
@@ -73,10 +80,12 @@ class Payoff(Frozen):
     Attributes:
         variants: all that was compared.
         unprofitable: ops that are better left float, each with the reason.
+        integer_sums: whether residual additions are faster with integers on both sides.
     """
 
     variants: tuple[Variant, ...]
     unprofitable: dict[str, str]
+    integer_sums: bool = False
 
     @property
     def is_certain(self) -> bool:
@@ -112,14 +121,31 @@ def measure_payoff(
         best = _best(tried)
     kept = set(best.ops) if best is not None else set()
     reasons = {op: _reason(name, tried, best) for name, ops in families.items() for op in ops if op not in kept}
-    return Payoff(variants=tuple(tried), unprofitable={op: reasons[op] for op in planner.int8_ops if op in reasons})
+    gain = _gain_of_sums(best, planner, backend, model, config, samples) if best is not None else None
+    if best is not None and gain is not None:
+        low, high = gain.interval
+        tried.append(
+            Variant(
+                name=f"{best.name}, integer sums",
+                ops=best.ops,
+                speedup=round(best.speedup * gain.speedup, 2),
+                interval=(round(best.speedup * low, 2), round(best.speedup * high, 2)),
+            )
+        )
+    return Payoff(
+        variants=tuple(tried),
+        unprofitable={op: reasons[op] for op in planner.int8_ops if op in reasons},
+        integer_sums=gain is not None and gain.interval[0] >= _SUMS_WORTH,
+    )
 
 
 def count_timings(graph: Graph, ops: Sequence[str]) -> Timings:
     """How many models `measure_payoff` times, so that its cost can be forecast before anything is known."""
     families = _families(graph, ops)
     models, more = 1 + len(_unions(families)), 1 + len(_parts(graph, families))
-    return Timings(models, _ROUNDS * models, _ROUNDS * (models + more), _BLOCKS) if families else NOTHING_TIMED
+    summed = 2 * _SUMS_ROUNDS if may_have_integer_sums(graph, ops) else 0
+    most = _ROUNDS * (models + more) + summed
+    return Timings(models, _ROUNDS * models + summed, most, _BLOCKS) if families else NOTHING_TIMED
 
 
 def _families(graph: Graph, ops: Sequence[str]) -> dict[str, list[str]]:
@@ -153,10 +179,7 @@ def _measure(
     config: Mapping[str, Any],
     samples: Sequence[Any],
 ) -> list[Variant]:
-    models = [model]
-    for ops in variants.values():
-        floats = dict.fromkeys(set(planner.int8_ops) - set(ops), Precision.FLOAT)
-        models.append(backend.apply(model, planner(Candidate().with_precision(floats)), planner.arrays))
+    models = [model, *(backend.apply(model, planner(_only(planner, ops)), planner.arrays) for ops in variants.values())]
     blocks = np.empty((len(models), 0))
     found: list[Comparison] = []
     for _ in range(_ROUNDS):
@@ -174,6 +197,31 @@ def _measure(
         )
         for (name, ops), c in zip(variants.items(), found, strict=True)
     ]
+
+
+def _gain_of_sums(
+    best: Variant,
+    planner: Planner,
+    backend: Backend[Any],
+    model: Any,
+    config: Mapping[str, Any],
+    samples: Sequence[Any],
+) -> Comparison | None:
+    """The time of `best` over its time with integers on both sides of residual additions; None where there are none."""
+    if not may_have_integer_sums(planner.graph, best.ops):
+        return None
+    summed = planner.with_policy(planner.policy.model_copy(update={"integer_sums": True}))
+    plans = [each(_only(planner, best.ops)) for each in (planner, summed)]
+    if len(plans[0].quantizers) == len(plans[1].quantizers):
+        return None
+    models = [backend.apply(model, plan, planner.arrays) for plan in plans]
+    blocks = np.concatenate([backend.latency(models, config, samples, _BLOCKS) for _ in range(_SUMS_ROUNDS)], axis=1)
+    return compare(blocks[0], blocks[1])
+
+
+def _only(planner: Planner, ops: Sequence[str]) -> Candidate:
+    """The candidate in which these ops are int8, and no others."""
+    return Candidate().with_precision(dict.fromkeys(set(planner.int8_ops) - set(ops), Precision.FLOAT))
 
 
 def _is_decided(found: Sequence[Comparison], blocks: NDArray[np.float64]) -> bool:

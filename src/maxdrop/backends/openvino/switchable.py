@@ -85,6 +85,11 @@ class OpenVINOSwitchable:
 
 
 def _switched(names: Names, quantizer: Quantizer) -> list[tuple[UseRef, str]]:
-    """Inputs that get a switch, with the op whose switch it is: a skip connection goes with the first op served."""
+    """Inputs that get a switch, with the op whose switch it is: a skip connection goes with the first op served.
+
+    None where the quantizer serves no op: it then costs little by the way that it was made.
+    """
+    if not quantizer.serves:
+        return []
     skips = [use for use in quantizer.uses if names.nodes[use.node].get_type_name() == "Add"]
     return [*((use, use.node) for use in quantizer.serves), *((use, quantizer.serves[0].node) for use in skips)]
