@@ -82,6 +82,14 @@ def test_not_where_the_range_is_unknown_or_the_sum_is_float(shape: dict[str, Any
     assert not sums(made(bottleneck(**shape)).plan)
 
 
+@pytest.mark.parametrize("downsampled", [True, False])
+def test_an_ignored_addition_stays_float(downsampled: bool) -> None:
+    policy = INTEGER.model_copy(update={"ignored": {"add": "by name"}})
+    result = outcome(bottleneck(downsampled=downsampled), SAMPLES, policy)
+    assert not sums(result.plan)
+    assert "add" not in {use.node for q in result.plan.quantizers for use in q.uses}
+
+
 def test_only_additions_of_many_elements_are_worth_measuring() -> None:
     def worth(built: ov.Model) -> bool:
         graph = BACKEND.graph(built)

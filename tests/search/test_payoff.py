@@ -158,11 +158,15 @@ class ToldOfSums(Told):
         return times
 
 
-@pytest.mark.parametrize(("gain", "pays"), [(1.1, True), (1.01, False), (0.9, False)])
-def test_integer_sums_are_taken_where_they_are_faster(gain: float, pays: bool) -> None:
+@pytest.mark.parametrize(
+    ("gain", "pays", "rounds"), [(1.1, True, 1), (1.03, True, 2), (1.01, False, 1), (0.9, False, 1)]
+)
+def test_integer_sums_are_taken_where_they_are_faster(gain: float, pays: bool, rounds: int) -> None:
     model = test_sums.bottleneck()
     plans = planner_for(model, test_sums.SAMPLES, Policy(placement="measured"))
-    payoff = measure_payoff(plans, ToldOfSums(gain), model, {}, test_sums.SAMPLES[:1])
+    backend = ToldOfSums(gain)
+    payoff = measure_payoff(plans, backend, model, {}, test_sums.SAMPLES[:1])
+    assert backend.rounds == 1 + rounds  # one that chose the families
     assert payoff.integer_sums is pays
     assert payoff.variants[-1].name.endswith("integer sums")
     assert payoff.variants[-1].speedup == pytest.approx(gain / 0.7, abs=0.02)

@@ -31,7 +31,7 @@ _MARGIN = 1.5
 """The range reaches so much further than the sampled rows: the largest values of all samples are rarely among them."""
 
 _COARSER = 2 * _MARGIN
-"""How much larger than the step of the sum the steps of what is added may be: a sign takes one bit."""
+"""How much larger than the step of the sum the steps of what is added may be: a sign takes one bit, and then the margin."""
 
 _SPEC = QuantizerSpec(dtype="int8")
 
@@ -51,6 +51,8 @@ def sum_quantizers(basis: Basis, activations: Sequence[Quantizer], int8: Collect
     steps = {q.value: q.params.scale[0] for q in activations if not q.spec.axes and not q.params.factors}
     found = []
     for node, sources in _additions(basis.graph, int8):
+        if node.name in basis.policy.ignored:
+            continue
         uses = [UseRef(node=node.name, index=index) for index in (0, 1)]
         sides = {use: sources[use.index] for use in uses if use not in quantized and use.index in sources}
         step = max((steps[value] for value in _stored_as(basis.graph, node) if value in steps), default=0.0)

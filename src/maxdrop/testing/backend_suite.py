@@ -235,6 +235,12 @@ class BackendSuite:
         error = _error(case.outputs(case.model), case.outputs(case.apply(case.plan)))
         assert 0.0 < error < 0.02
 
+    def test_a_model_to_observe_computes_the_same(self) -> None:
+        """But for what differences in the last bit of a sum make of a value between two codes."""
+        case = self.make_case()
+        observable = case.backend.apply(case.model, case.plan, case.planner.arrays, observable=True)
+        assert _error(case.outputs(case.apply(case.plan)), case.outputs(observable)) < 1e-4
+
     def test_every_bias_shift_reaches_the_output(self) -> None:
         """A shift far larger than any quantization step must be seen, whatever reads the op."""
         case = self.make_case()

@@ -36,12 +36,13 @@ def offset_quantizers(plan: QuantizationPlan, nodes: Mapping[str, Any], absorbin
         nodes: of the model, by name.
         absorbing: ops whose weights hold the factors of a smoothing quantizer.
     """
+    int8 = set(plan.int8_ops)
     products = {
         use.node
         for q in plan.quantizers
         if q.constant and len(q.uses) == 1
         for use in q.uses
-        if use.node in plan.int8_ops and _is_plain_product(nodes[use.node])
+        if use.node in int8 and _is_plain_product(nodes[use.node])
     }
     found = {}
     for quantizer in plan.quantizers:

@@ -87,7 +87,7 @@ class OpenVINOSwitchable:
 def _switched(names: Names, quantizer: Quantizer) -> list[tuple[UseRef, str]]:
     """Inputs that get a switch, with the op whose switch it is: a skip connection goes with the first op served.
 
-    None where the quantizer serves no op: it then costs little by the way that it was made.
+    None where the quantizer serves no op: such a one belongs to no switch, and is scored with every candidate.
     """
     if not quantizer.serves:
         return []
