@@ -31,7 +31,7 @@ _MARGIN = 1.5
 """The range reaches so much further than the sampled rows: the largest values of all samples are rarely among them."""
 
 _COARSER = 2 * _MARGIN
-"""How much larger than the step of the sum the steps of what is added may be: a sign takes one bit, and then the margin."""
+"""How much larger than the step of the sum the steps of what is added may be: one bit for the sign, and the margin."""
 
 _SPEC = QuantizerSpec(dtype="int8")
 
