@@ -86,7 +86,7 @@ def _is_plain_product(node: Any) -> bool:
     return bool(
         node.get_type_name() == "MatMul"
         and not node.get_attributes()["transpose_a"]
-        and len(node.input_value(1).get_partial_shape()) == 2
+        and node.input_value(1).get_partial_shape().rank == 2
         and node.output(0).get_partial_shape().rank.is_static
         and node.get_output_element_type(0) == ov.Type.f32
     )

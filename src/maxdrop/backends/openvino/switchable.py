@@ -87,7 +87,7 @@ class OpenVINOSwitchable:
 def _switched(names: Names, quantizer: Quantizer) -> list[tuple[UseRef, str]]:
     """Inputs that get a switch, with the op whose switch it is: a skip connection goes with the first op served.
 
-    None where the quantizer serves no op: such a one belongs to no switch, and is scored with every candidate.
+    A quantizer that serves no op has no switch; what it costs is scored with every candidate.
     """
     if not quantizer.serves:
         return []
