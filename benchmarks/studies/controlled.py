@@ -1,4 +1,4 @@
-"""The child's side of a controlled run: a tool for `benchmarks.worker` that saves the result as a user would."""
+"""The child's side of a controlled run: tools for `benchmarks.worker` that save the result as a user would."""
 
 import time
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ import openvino as ov
 
 import maxdrop as md
 from benchmarks.peers import Job
-from benchmarks.studies.hard import control_arguments
+from benchmarks.studies.hard import control_arguments, nncf_arguments
 
 
 def control(job: Job) -> ov.Model:
@@ -60,4 +60,23 @@ def control(job: Job) -> ov.Model:
         seconds_after_last_score=end - last,
     )
     model: ov.Model = result.model
+    return model
+
+
+def control_with_nncf(job: Job) -> ov.Model:
+    """NNCF's accuracy control with the setup and folder that the job's arguments name."""
+    import nncf
+
+    calibration = job.calibration[: int(job.arguments["calibration"])]
+    start = time.perf_counter()
+    model: ov.Model = nncf.quantize_with_accuracy_control(
+        job.read(),
+        nncf.Dataset(calibration, job.task.transform),
+        nncf.Dataset(job.validation, job.task.transform),
+        job.validate,
+        max_drop=job.max_drop,
+        **nncf_arguments(job.arguments["setup"]),
+    )
+    job.notes["seconds"] = time.perf_counter() - start
+    ov.save_model(model, Path(job.arguments["folder"]) / "model.xml", compress_to_fp16=False)
     return model

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.child import run_child
 from benchmarks.task import cache_folder, load_task
 
-_TOOL = "benchmarks.studies.controlled:control"
+_TOOLS = {"maxdrop": "control", "nncf": "control_with_nncf"}
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,14 @@ class Runs:
     Args:
         name: of the study; its files are kept under it.
         limit_seconds: a process that takes longer is stopped.
+        tool: who searches, `maxdrop` or `nncf`.
     """
 
-    def __init__(self, name: str, limit_seconds: float = 3600.0) -> None:
+    def __init__(self, name: str, limit_seconds: float = 3600.0, tool: str = "maxdrop") -> None:
         self._folder = cache_folder() / "studies" / name
         self._folder.mkdir(parents=True, exist_ok=True)
         self._limit_seconds = limit_seconds
+        self._tool = f"benchmarks.studies.controlled:{_TOOLS[tool]}"
         self._float: dict[tuple[str, int, int], dict[str, Any]] = {}
 
     def folder(self, run: Run) -> Path:
@@ -82,7 +84,7 @@ class Runs:
         }
         spec = {
             **self._spec("tool", run),
-            "tool": _TOOL,
+            "tool": self._tool,
             "mode": "control",
             "max_drop": run.max_drop,
             "per_item": True,

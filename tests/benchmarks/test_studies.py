@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("psutil")
 pytest.importorskip("typer")
 
-from benchmarks.studies import budget_time, distances, guarantee, inferences, minimality, ranking
+from benchmarks.studies import budget_time, distances, guarantee, held_out, inferences, minimality, ranking
 from benchmarks.studies.hard import control_arguments, names, quantize_options
 from benchmarks.studies.lab import Lab
 from benchmarks.studies.one_at_a_time import Tables, evenly, order, reliability
@@ -132,6 +132,20 @@ def test_broken_promises_are_found() -> None:
     assert (found["runs"], found["failed"], found["violations"], found["problems"]) == (4, 1, 1, 2)
     assert (found["int8_beyond"], found["searched"], found["held_out_violations"]) == (2, 2, 3)
     assert "--only x" in guarantee.show({"runs": records})
+
+
+def test_held_out_losses_are_counted_where_both_have_a_result() -> None:
+    ours = [
+        record(label=label, held_out_drop=drop) for label, drop in zip("abcd", (0.0, 0.02, 0.03, 0.04), strict=True)
+    ]
+    peers = [record(label="a", held_out_drop=0.05), record(label="b", held_out_drop=0.05), record(label="c", drop=0.02)]
+    peers += [{**record(label="d"), "failed": "stopped"}, record(label="not asked of us", held_out_drop=1.0)]
+    counts = next(line for line in held_out.show(ours, peers).splitlines() if line.startswith("| all"))
+    runs, missing, beyond, peer_beyond, both, *_, violations, peer_violations, _, _ = counts.strip("| ").split(" | ")[
+        1:
+    ]
+    assert (runs, missing, beyond, peer_beyond, both) == ("4", "1", "2", "3", "2")
+    assert (violations, peer_violations) == ("0", "1")
 
 
 def test_a_grid_of_runs_has_different_labels_and_takes_all_setups() -> None:
