@@ -119,7 +119,9 @@ class AccuracyControl:
         cache = None if folder is None else folder / "stats.npz"
         calibrated = calibrate(self._prepared, calibration, self._options.subset_size, self._progress, cache)
         everything = Planner(self._prepared.graph, self._prepared.policy, calibrated.statistics)
-        planner = keep_what_pays(everything, self._payoff(everything, calibrated.samples, trace))
+        is_known = _PAYOFF in trace.notes or self._is_payoff_cached
+        payoff = self._payoff(everything, calibrated.samples, trace)
+        planner = keep_what_pays(everything, payoff)
         budget = self._budget(items)
         self._progress.follow(lambda: standing(trace.trials, trace.notes.get(GAIN, {}), limits, budget))
         shown = with_progress(validate, self._progress)
@@ -145,6 +147,7 @@ class AccuracyControl:
             self._timing_config,
             self._control.allow_slower or self._control.objective == "size",
             Scorer(shown, unseen, limits) if held else None,
+            None if is_known or self._control.restorer.tune_hyperparams else payoff,
         )
         self._progress.follow(str)
         with self._progress.stage("timing the result"):
@@ -168,7 +171,7 @@ class AccuracyControl:
         ops = choose_int8(graph, policy)[0]
         measured = policy.placement == "measured"
         tunes, climbs = self._control.restorer.tune_hyperparams, self._control.strategy in STRATEGIES
-        known_payoff = is_cached(graph, policy, backend, self._timing_config)
+        timed_first = measured and not self._is_payoff_cached
         task = Task(
             int8_ops=len(ops),
             calibration_samples=samples,
@@ -178,11 +181,11 @@ class AccuracyControl:
             ranking_samples=min(self._ranking_size, samples),
             max_validations=budget.max_validations,
             max_evaluations=budget.max_evaluations,
-            what_pays=count_timings(graph, ops) if measured and not known_payoff else NOTHING_TIMED,
+            what_pays=count_timings(graph, ops) if timed_first else NOTHING_TIMED,
             profiled_models=2 if measured and self._control.objective in _TIMED_OBJECTIVES else 0,
             tuning=count_presets(policy, samples) if tunes else NO_EFFORT,
             retuning=count_retuning(len(ops), samples, self._ranking_size) if tunes or climbs else NO_EFFORT,
-            result=RESULT_TIMINGS,
+            result=RESULT_TIMINGS._replace(least=0) if timed_first and not tunes else RESULT_TIMINGS,
         )
         return forecast(task, measure_rates(backend, model, self._timing_config, calibration, score, few))
 
@@ -196,6 +199,11 @@ class AccuracyControl:
     @property
     def _ranking_size(self) -> int:
         return self._control.restorer.ranking_subset_size or RANKING_SAMPLES
+
+    @property
+    def _is_payoff_cached(self) -> bool:
+        prepared = self._prepared
+        return is_cached(prepared.graph, prepared.policy, prepared.backend, self._timing_config)
 
     def _payoff(self, planner: Planner, samples: Sequence[Any], trace: Trace) -> Payoff:
         """What int8 pays on: measured once for a trace, because another measurement could decide otherwise."""

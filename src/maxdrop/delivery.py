@@ -21,6 +21,7 @@ from maxdrop.result import AccuracyControlResult
 from maxdrop.search.confidence import drop_interval, too_few_items
 from maxdrop.search.forecast import Timings
 from maxdrop.search.limits import Limits
+from maxdrop.search.payoff import Payoff
 from maxdrop.search.scoring import Scorer
 from maxdrop.search.session import Found
 from maxdrop.search.speed import Comparison, compare
@@ -47,6 +48,7 @@ class Delivery:
         timing_config: the configuration in which models are timed.
         allow_slower: whether a result that is slower than the float model is wanted.
         held_out: scores a compiled model on the items that the search did not see; None if there are none.
+        timed: what was timed just now, before the search; None where nothing was, or ops had other forms.
     """
 
     materials: Materials[Any]
@@ -54,6 +56,7 @@ class Delivery:
     timing_config: Mapping[str, Any]
     allow_slower: bool
     held_out: Scorer | None
+    timed: Payoff | None
 
 
 def deliver(delivery: Delivery, found: Found, samples: Sequence[Any]) -> AccuracyControlResult:
@@ -117,8 +120,16 @@ def _build(delivery: Delivery, best: Trial | None, samples: Sequence[Any]) -> tu
     candidate = best.candidate if best is not None else None
     plan = materials.planner(candidate if candidate is not None else Candidate().with_precision(floats))
     result = materials.build(plan)
+    known = None
+    if delivery.timed is not None and (best is None or _is_plain(plan)):
+        known = delivery.timed.speed_of(plan.int8_ops)
     models = [materials.model] if best is None else [materials.model, result]
-    return result, plan, _compare(delivery, models, samples)
+    return result, plan, known or _compare(delivery, models, samples)
+
+
+def _is_plain(plan: QuantizationPlan) -> bool:
+    """Whether no op of the plan was reverted or retuned."""
+    return not plan.candidate.precisions and not plan.policy.tuned
 
 
 def _compare(delivery: Delivery, models: list[Any], samples: Sequence[Any]) -> Comparison:

@@ -26,6 +26,7 @@ from maxdrop.resolve import QuantizeOptions
 from maxdrop.result import AccuracyControlResult
 from maxdrop.search.criterion import Criterion
 from maxdrop.search.forecast import Forecast, Rates, Task, Timings, forecast, in_words
+from maxdrop.search.payoff import Payoff
 from maxdrop.testing.toy_backend import ToyBackend, ToyCompiled
 from maxdrop.testing.toy_model import ToyModel
 from tests.small_task import accuracy, datasets
@@ -130,6 +131,21 @@ def test_tuning_first_costs_what_was_forecast() -> None:
     assert [step.name for step in predicted.least.steps][2:5] == ["tuning", "ranking", "retuning"]
     # Presets that turn out better are tried together once more, and a ranking with no better form ends early.
     assert 0.8 * predicted.least.compiles <= done <= 1.3 * predicted.least.compiles
+
+
+def test_a_result_that_was_timed_to_choose_its_ops_is_not_timed_again_and_one_from_the_cache_is() -> None:
+    backend, _, result = toy_search(max_drop=1e9)
+    payoff = Payoff.model_validate(result.trace.notes["payoff"])
+    assert result.latency == payoff.speed_of(result.plan.int8_ops) is not None
+    again, _, _ = toy_search(max_drop=1e9)
+    assert again.compiles["latency"] == 2
+    assert backend.compiles["latency"] == 1 + len(payoff.variants)
+
+
+def test_a_changed_model_is_timed_even_if_its_ops_were() -> None:
+    backend, _, result = toy_search(max_drop=1e9, tunes=True)
+    assert result.plan.candidate.precisions == {}
+    assert backend.compiles["latency"] > len(result.trace.notes["payoff"]["variants"]) + 1
 
 
 def test_what_was_measured_before_is_not_counted_again() -> None:

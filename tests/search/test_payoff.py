@@ -16,6 +16,7 @@ from maxdrop.data.spec import Policy
 from maxdrop.preparation import keep_what_pays
 from maxdrop.ptq.build import Planner
 from maxdrop.search.payoff import Payoff, measure_payoff
+from maxdrop.search.speed import Comparison
 from tests.graphs import convolutions
 from tests.graphs.check import planner_for
 from tests.ptq import test_sums
@@ -78,6 +79,16 @@ def test_the_fastest_families_are_kept_and_a_clear_case_takes_one_round() -> Non
     assert all("0.7" in reason or "1.43" in reason for reason in payoff.unprofitable.values())
     everything, _, _ = found(lambda _, dense, depthwise: 1.0 - 0.3 * dense - 0.2 * depthwise)
     assert everything.unprofitable == {}
+
+
+def test_the_speed_of_what_was_timed_is_remembered() -> None:
+    payoff, plans, _ = found(lambda _, dense, depthwise: 1.0 - 0.3 * dense + 0.2 * depthwise)
+    dense = [op for op in plans.int8_ops if op not in payoff.unprofitable]
+    assert payoff.speed_of(dense) == Comparison(1.0, 0.7, 1.43, (1.43, 1.43))
+    assert payoff.speed_of([]) == Comparison(1.0, 1.0, 1.0, (1.0, 1.0))
+    assert payoff.speed_of(dense[:1]) is None
+    assert payoff.model_copy(update={"integer_sums": True}).speed_of(dense) is None
+    assert Payoff(variants=(), unprofitable={}).speed_of([]) is None
 
 
 def test_nothing_stays_int8_where_no_choice_is_faster() -> None:

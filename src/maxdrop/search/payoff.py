@@ -66,12 +66,16 @@ class Variant(Frozen):
         ops: the ops that are int8.
         speedup: over the float model, to two decimals.
         interval: 95 % interval of the speed-up.
+        seconds: median time of an inference.
+        float_seconds: the same of the float model.
     """
 
     name: str
     ops: tuple[str, ...]
     speedup: float
     interval: tuple[float, float]
+    seconds: float
+    float_seconds: float
 
 
 class Payoff(Frozen):
@@ -91,6 +95,16 @@ class Payoff(Frozen):
     def is_certain(self) -> bool:
         """Whether the intervals are narrow enough for another measurement to decide the same."""
         return all(high - low <= 2 * _NARROW for low, high in (v.interval for v in self.variants))
+
+    def speed_of(self, ops: Sequence[str]) -> Comparison | None:
+        """How fast the model is with just these ops in int8, without any the float model; None if not timed so."""
+        if not ops and self.variants:
+            seconds = self.variants[0].float_seconds
+            return Comparison(seconds, seconds, 1.0, (1.0, 1.0))
+        timed = next((v for v in self.variants if set(v.ops) == set(ops)), None)
+        if timed is None or self.integer_sums:  # the speed with these is multiplied from two measurements
+            return None
+        return Comparison(timed.float_seconds, timed.seconds, timed.speedup, timed.interval)
 
 
 def measure_payoff(
@@ -130,6 +144,8 @@ def measure_payoff(
                 ops=best.ops,
                 speedup=round(best.speedup * gain.speedup, 2),
                 interval=(round(best.speedup * low, 2), round(best.speedup * high, 2)),
+                seconds=best.seconds / gain.speedup,
+                float_seconds=best.float_seconds,
             )
         )
     return Payoff(
@@ -194,6 +210,8 @@ def _measure(
             ops=tuple(sorted(ops, key=order.__getitem__)),
             speedup=round(c.speedup, 2),
             interval=(round(c.interval[0], 2), round(c.interval[1], 2)),
+            seconds=c.seconds,
+            float_seconds=c.float_seconds,
         )
         for (name, ops), c in zip(variants.items(), found, strict=True)
     ]
