@@ -13,7 +13,7 @@ from maxdrop.data.trace import Role, Trial
 from maxdrop.search.budget import Budget, default_max_validations
 from maxdrop.search.criterion import Criterion
 from maxdrop.search.curve import fit_curve
-from maxdrop.search.loop import best_passing, run_search
+from maxdrop.search.loop import WORTHWHILE, best_passing, run_search
 from maxdrop.search.space import Strategy
 from maxdrop.search.strategies import STRATEGIES, get_strategy
 from maxdrop.testing.strategy_suite import Simulation, StrategySuite, additive, noisy
@@ -86,6 +86,20 @@ def test_an_op_that_passes_by_chance_is_found_too_where_the_budget_allows(seed: 
     assert best.candidate is not None
     floats = frozenset(best.candidate.precisions)
     assert not [op for op in floats if simulation.passes(floats - {op})]
+
+
+def test_no_search_ends_with_validations_left_that_could_settle_every_op_worth_one() -> None:
+    settled = 0
+    for seed in range(60):
+        simulation = noisy(20, seed, 0.1)
+        trials, _ = run(STRATEGIES["bracket"], simulation, max_validations=16)
+        best = best_passing(trials, simulation.space, simulation.criterion)
+        floats = frozenset() if best is None or best.candidate is None else frozenset(best.candidate.precisions)
+        worth = [op for op in floats if simulation.space.gain[op] >= WORTHWHILE]
+        if worth and len(trials) + len(worth) <= 16:
+            settled += 1
+            assert not [op for op in worth if simulation.passes(floats - {op})], f"seed {seed}"
+    assert settled > 0
 
 
 def test_few_items_allow_more_validations() -> None:

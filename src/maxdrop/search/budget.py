@@ -53,7 +53,10 @@ class Budget:
 
     @property
     def patience(self) -> float:
-        """Passes up to which a search goes on for any gain, so that no op is float that need not be."""
+        """Passes up to which a search goes on for any gain, so that no op is float that need not be.
+
+        Beyond it, only a step that is expected to be worthwhile is taken, or one of so few that all of them can be.
+        """
         return _PATIENCE * self.max_validations
 
     def spent(self, trials: Sequence[Trial]) -> str | None:
@@ -61,9 +64,13 @@ class Budget:
         evaluated = sum(t.role in ("search", "prune") and t.state != "failed" for t in trials)
         if evaluated >= self.max_evaluations:
             return f"the limit of {self.max_evaluations} candidates was reached"
-        if self.used(trials) + 1.0 > self.max_validations + 1e-9:
+        if not self.lasts(1, trials):
             return f"the limit of {self.max_validations:g} validations was reached"
         return self.out_of_time(trials)
+
+    def lasts(self, count: int, trials: Sequence[Trial]) -> bool:
+        """Whether `count` more passes can follow these trials."""
+        return self.used(trials) + count <= self.max_validations + 1e-9
 
     @staticmethod
     def used(trials: Sequence[Trial]) -> float:

@@ -46,7 +46,8 @@ def run_search(
         proposal = next(steps)
         while True:
             if not known(proposal.candidate):
-                if proposal.worth < WORTHWHILE and budget.used(trials) >= budget.patience:
+                settles = proposal.left > 0 and budget.lasts(proposal.left, trials)
+                if proposal.worth < WORTHWHILE and not settles and budget.used(trials) >= budget.patience:
                     return f"{COMPLETE}: no further validation is expected to save {WORTHWHILE:.0%} of the work"
                 reason = budget.spent(trials)
                 if reason is not None:

@@ -60,11 +60,14 @@ class Proposal:
         role: what the trial is for.
         worth: expected gain over the best passing candidate so far, and over the float model while there is none, as
             a share of the model's time.
+        left: about how many candidates, this one included, would settle every op that could save a worthwhile share;
+            0 where there is no such op.
     """
 
     candidate: Candidate
     role: Role
     worth: float = math.inf
+    left: int = 0
 
 
 Steps = Generator[Proposal, Trial, None]

@@ -151,7 +151,7 @@ def _prune(
             needed.append(worth.pop(0))
             continue
         rest = [*needed, *worth[size:]]
-        trial = yield Proposal(space.candidate(rest), "prune", gain)
+        trial = yield Proposal(space.candidate(rest), "prune", gain, _left(space, [*needed, *worth]))
         if seen.note(space, criterion, rest, trial):
             worth, passing = worth[size:], seen.points[-1]
         elif size == 1:
@@ -170,9 +170,14 @@ def _try_each(space: SearchSpace, criterion: Criterion, floats: list[str], seen:
     left = sorted(floats, key=lambda op: -space.gain[op])
     while untried := [op for op in left if frozenset(left) - {op} not in seen.failing]:
         rest = [op for op in left if op != untried[0]]
-        trial = yield Proposal(space.candidate(rest), "prune", space.gain[untried[0]] * _SLIM)
+        trial = yield Proposal(space.candidate(rest), "prune", space.gain[untried[0]] * _SLIM, _left(space, untried))
         if seen.note(space, criterion, rest, trial):
             left = rest
+
+
+def _left(space: SearchSpace, floats: Sequence[str]) -> int:
+    """How many of these float ops would save a worthwhile share, each on its own."""
+    return sum(space.gain[op] >= WORTHWHILE for op in floats)
 
 
 def _best_block(
