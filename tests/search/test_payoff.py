@@ -118,6 +118,9 @@ def test_the_table_decides_where_the_clock_cannot() -> None:
     assert kinds_of(plans, list(payoff.unprofitable)) == {"DEPTHWISE_CONVOLUTION"}
     assert all("target table" in reason for reason in payoff.unprofitable.values())
     assert not payoff.is_certain
+    kept = [op for op in plans.int8_ops if op not in payoff.unprofitable]
+    assert kept in [list(variant.ops) for variant in payoff.variants]
+    assert payoff.speed_of(kept) is None
 
 
 @pytest.mark.parametrize("gain", [1.1, 1.5, 4.0])

@@ -97,12 +97,15 @@ class Payoff(Frozen):
         return all(high - low <= 2 * _NARROW for low, high in (v.interval for v in self.variants))
 
     def speed_of(self, ops: Sequence[str]) -> Comparison | None:
-        """How fast the model is with just these ops in int8, without any the float model; None if not timed so."""
+        """How fast the model is with just these ops in int8, without any the float model.
+
+        None where it was not timed so, or not for certain.
+        """
         if not ops and self.variants:
             seconds = self.variants[0].float_seconds
             return Comparison(seconds, seconds, 1.0, (1.0, 1.0))
         timed = next((v for v in self.variants if set(v.ops) == set(ops)), None)
-        if timed is None or self.integer_sums:  # the speed with these is multiplied from two measurements
+        if timed is None or not self.is_certain or self.integer_sums:  # these have the product of two measurements
             return None
         return Comparison(timed.float_seconds, timed.seconds, timed.speedup, timed.interval)
 
