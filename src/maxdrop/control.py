@@ -147,6 +147,7 @@ class AccuracyControl:
             self._timing_config,
             self._control.allow_slower or self._control.objective == "size",
             Scorer(shown, unseen, limits) if held else None,
+            self._control.deadline,
             None if is_known or self._control.restorer.tune_hyperparams else payoff,
         )
         self._progress.follow(str)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ class Delivery:
         timing_config: the configuration in which models are timed.
         allow_slower: whether a result that is slower than the float model is wanted.
         held_out: scores a compiled model on the items that the search did not see; None if there are none.
+        deadline: `time.monotonic()` after which nothing is timed a second time; None for no limit.
         timed: what was timed just now, before the search; None where nothing was, or ops had other forms.
     """
 
@@ -56,6 +58,7 @@ class Delivery:
     timing_config: Mapping[str, Any]
     allow_slower: bool
     held_out: Scorer | None
+    deadline: float | None
     timed: Payoff | None
 
 
@@ -135,13 +138,15 @@ def _is_plain(plan: QuantizationPlan) -> bool:
 def _compare(delivery: Delivery, models: list[Any], samples: Sequence[Any]) -> Comparison:
     """Latency of the first model against the last; a verdict of "slower" must survive other compilations.
 
-    Two compilations of one model can differ by some percent, for as long as they live.
+    Two compilations of one model can differ by some percent, for as long as they live. There are no others where
+    nothing follows from the verdict, or the time is over.
     """
     rounds: list[NDArray[np.float64]] = []
     for _ in range(_COMPILATIONS):
         rounds.append(delivery.materials.backend.latency(models, delivery.timing_config, samples, _LATENCY_BLOCKS))
         comparisons = [compare(blocks[0], blocks[-1]) for blocks in rounds]
-        if not comparisons[-1].is_slower:
+        is_late = delivery.deadline is not None and time.monotonic() >= delivery.deadline
+        if not comparisons[-1].is_slower or delivery.allow_slower or is_late:
             return comparisons[-1]
     blocks = np.concatenate(rounds, axis=1)
     return compare(blocks[0], blocks[-1])

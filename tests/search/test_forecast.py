@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -140,6 +141,43 @@ def test_a_result_that_was_timed_to_choose_its_ops_is_not_timed_again_and_one_fr
     again, _, _ = toy_search(max_drop=1e9)
     assert again.compiles["latency"] == 2
     assert backend.compiles["latency"] == 1 + len(payoff.variants)
+
+
+class SlowInt8(CountingBackend):
+    """Every model takes a second, and the last of several twice as long; timing them takes `lasts` seconds."""
+
+    def __init__(self, lasts: float) -> None:
+        super().__init__()
+        self.lasts = lasts
+
+    def latency(
+        self, models: Sequence[ToyModel], config: Mapping[str, Any], samples: Sequence[Any], blocks: int
+    ) -> NDArray[np.float64]:
+        self._count("latency", len(models))
+        time.sleep(self.lasts)
+        times = np.ones((len(models), blocks))
+        times[1:] *= 2.0
+        return times
+
+
+@pytest.mark.parametrize(
+    ("allow_slower", "seconds", "timed"),
+    [(True, None, 2), (False, None, 2 + 2 + 2 + 1), (False, 2.0, 2 + 1)],
+    ids=["wanted all the same", "three compilations agree", "the time is over"],
+)
+def test_a_slower_result_is_timed_again_where_that_decides(
+    allow_slower: bool, seconds: float | None, timed: int
+) -> None:
+    backend, model = SlowInt8(0.0 if seconds is None else seconds), toy_model()
+    prepared = Prepared(backend, model, backend.graph(model), Policy(placement="table"))
+    deadline = None if seconds is None else time.monotonic() + seconds
+    options = ControlOptions(
+        Criterion(max_drop=1e9), AdvancedAccuracyRestorerParameters(), {}, deadline, None, allow_slower
+    )
+    control = AccuracyControl(prepared, QuantizeOptions(), options, ProgressReporter(False))
+    result = control.run(Dataset(toy_samples(8)), Dataset(SAMPLES), score)
+    assert result.reached is allow_slower
+    assert backend.compiles["latency"] == timed
 
 
 def test_a_changed_model_is_timed_even_if_its_ops_were() -> None:
