@@ -5,14 +5,13 @@ other processes, and counts results beyond the limit: there must be none. `--onl
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from benchmarks.studies.hard import names
-from benchmarks.studies.output import RESULTS, grid, say, write_json
+from benchmarks.studies.output import grid, say, stored_runs, write_json
 from benchmarks.studies.runs import Run, Runs, grid_of_runs
 
 TASKS = ("demo", "efflite0", "minilm", "ocr-rec", "ocr-cls")
@@ -119,8 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         picked = [run for run in picked if run.label == chosen.only]
         if not picked:
             parser.error(f"no run of this grid is called {chosen.only}; give the same --runs, --tasks and --setups")
-    stored = RESULTS / f"{chosen.name}.json"
-    known = {r["label"]: r for r in json.loads(stored.read_text())["runs"]} if chosen.resume and stored.exists() else {}
+    known = {r["label"]: r for r in stored_runs(chosen.name)} if chosen.resume else {}
     runs, records = Runs(chosen.name), []
     for number, run in enumerate(picked, 1):
         record = known.get(run.label)

@@ -5,7 +5,6 @@ setups, scores what it saved in other processes, and pairs the runs with those t
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from benchmarks.studies.guarantee import LIMITS, SETUPS, TASKS
 from benchmarks.studies.hard import names
-from benchmarks.studies.output import RESULTS, grid, say, write_json
+from benchmarks.studies.output import grid, say, stored_runs, write_json
 from benchmarks.studies.runs import Runs, grid_of_runs
 
 Record = dict[str, Any]
@@ -68,20 +67,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     count = chosen.runs or len(chosen.tasks) * len(chosen.limits) * len(chosen.setups)
     picked = list(grid_of_runs(chosen.tasks, chosen.setups, chosen.limits, count))
-    known = {record["label"]: record for record in _stored(chosen.name)} if chosen.resume else {}
+    known = {record["label"]: record for record in stored_runs(chosen.name)} if chosen.resume else {}
     runs, records = Runs(chosen.name, 60.0 * chosen.minutes, "nncf"), []
     for number, run in enumerate(picked, 1):
         record = known.get(run.label) or runs.carry_out(run)
         records.append(record)
         say(f"{number}/{len(picked)} {run.label}: {_line(record)}")
         write_json(chosen.name, {"runs": records, "minutes": chosen.minutes})
-    print(show(_stored(chosen.against), records))
-
-
-def _stored(name: str) -> list[Record]:
-    path = RESULTS / f"{name}.json"
-    records: list[Record] = json.loads(path.read_text())["runs"] if path.exists() else []
-    return records
+    print(show(stored_runs(chosen.against), records))
 
 
 def _line(record: Record) -> str:

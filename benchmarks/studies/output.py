@@ -23,6 +23,13 @@ def write_json(name: str, data: dict[str, Any], folder: Path | None = None) -> P
     return target
 
 
+def stored_runs(name: str) -> list[dict[str, Any]]:
+    """The runs in a study's result; none where there is no such file."""
+    path = RESULTS / f"{name}.json"
+    runs: list[dict[str, Any]] = json.loads(path.read_text())["runs"] if path.exists() else []
+    return runs
+
+
 def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [head, ["---"] * len(head), *rows]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -144,36 +144,40 @@ def test_a_result_that_was_timed_to_choose_its_ops_is_not_timed_again_and_one_fr
 
 
 class SlowInt8(CountingBackend):
-    """Every model takes a second, and the last of several twice as long; timing them takes `lasts` seconds."""
+    """The last of several models takes twice as long as the others; `afterwards` is called when they were timed."""
 
-    def __init__(self, lasts: float) -> None:
+    def __init__(self, afterwards: Callable[[], None]) -> None:
         super().__init__()
-        self.lasts = lasts
+        self.afterwards = afterwards
 
     def latency(
         self, models: Sequence[ToyModel], config: Mapping[str, Any], samples: Sequence[Any], blocks: int
     ) -> NDArray[np.float64]:
         self._count("latency", len(models))
-        time.sleep(self.lasts)
+        self.afterwards()
         times = np.ones((len(models), blocks))
         times[1:] *= 2.0
         return times
 
 
 @pytest.mark.parametrize(
-    ("allow_slower", "seconds", "timed"),
-    [(True, None, 2), (False, None, 2 + 2 + 2 + 1), (False, 2.0, 2 + 1)],
+    ("allow_slower", "is_late", "timed"),
+    [(True, False, 2), (False, False, 2 + 2 + 2 + 1), (False, True, 2 + 1)],
     ids=["wanted all the same", "three compilations agree", "the time is over"],
 )
 def test_a_slower_result_is_timed_again_where_that_decides(
-    allow_slower: bool, seconds: float | None, timed: int
+    allow_slower: bool, is_late: bool, timed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backend, model = SlowInt8(0.0 if seconds is None else seconds), toy_model()
+    deadline = time.monotonic() + 1000.0
+
+    def afterwards() -> None:
+        if is_late:
+            monkeypatch.setattr(time, "monotonic", lambda: deadline)
+
+    backend, model = SlowInt8(afterwards), toy_model()
     prepared = Prepared(backend, model, backend.graph(model), Policy(placement="table"))
-    deadline = None if seconds is None else time.monotonic() + seconds
-    options = ControlOptions(
-        Criterion(max_drop=1e9), AdvancedAccuracyRestorerParameters(), {}, deadline, None, allow_slower
-    )
+    restorer = AdvancedAccuracyRestorerParameters()
+    options = ControlOptions(Criterion(max_drop=1e9), restorer, {}, deadline, None, allow_slower)
     control = AccuracyControl(prepared, QuantizeOptions(), options, ProgressReporter(False))
     result = control.run(Dataset(toy_samples(8)), Dataset(SAMPLES), score)
     assert result.reached is allow_slower
